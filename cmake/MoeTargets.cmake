@@ -1,0 +1,32 @@
+# moe_library(NAME SRCS a.cc ... DEPS b ...)   a static library, with the project's flags
+# moe_program(NAME SRCS main.cc ... DEPS ...)  an executable in build/PRESET/bin
+# moe_test(NAME SRCS a_test.cc ... DEPS ... [LABELS unit] [TIMEOUT seconds])
+# moe_use_torch(NAME)                          LibTorch with the shared precompiled header
+
+function(moe_library name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SRCS})
+  target_link_libraries(${name} PUBLIC moe_flags ${ARG_DEPS})
+endfunction()
+
+function(moe_program name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE moe_flags ${ARG_DEPS})
+endfunction()
+
+function(moe_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE moe_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+      ENVIRONMENT "MOE_BIN_DIR=${CMAKE_BINARY_DIR}/bin;MOE_SOURCE_DIR=${CMAKE_SOURCE_DIR}")
+endfunction()

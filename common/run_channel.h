@@ -1,0 +1,66 @@
+// A rank's side of the run folder (docs/formats/run-folder.md): its spec, its reports, its lease,
+// its orders. Used by moe-rank and moe-prepare.
+//
+//   auto channel = RunChannel::Open({.run_dir = dir, .rank = 0});
+//   (*channel)->Report("started", {{"pid", getpid()}, {"device", "cpu"}});
+//   while (work && (*channel)->stop_requested() == StopReason::kNone) ...
+//   (*channel)->Report("finished", {{"summary", "..."}});
+//
+// Thread-safe. One thread of its own serves the socket and watches the lease.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/json.h"
+
+namespace moe {
+
+enum class StopReason { kNone = 0, kCancel, kDrain, kLeaseExpired };
+
+class RunChannel {
+ public:
+  struct Options {
+    std::string run_dir;
+    int rank = 0;
+    // How long the main loop has, after the lease ran out, before the process is ended.
+    int64_t lease_grace_ms = 5000;
+  };
+
+  // Reads run.json, continues reports.jsonl (a rank process writes it from the start; a torn last
+  // line is an error here, since run folders are not reused), listens on the socket.
+  static absl::StatusOr<std::unique_ptr<RunChannel>> Open(const Options& options);
+  ~RunChannel();
+
+  const Json& run_spec() const;
+  int rank() const;
+
+  // Appends {"seq", "unix_millis", event: body} to reports.jsonl and tells the worker, if one is
+  // connected. Returns the seq. A write that fails (a full disk) ends the process: a rank that
+  // cannot report is of no use, and the worker then reports it as died with the log as evidence.
+  int64_t Report(const std::string& event, const Json& body);
+
+  // What the rank was told, or kLeaseExpired. Cheap: poll it between steps.
+  StopReason stop_requested() const;
+
+  // Blocks until the coordinator decided on the artefact reported with this path, or a stop was
+  // requested (CANCELLED). OK: committed. Else the coordinator's error.
+  absl::Status WaitForCommit(const std::string& path);
+  // The decision if there is one already: nullopt-like UNAVAILABLE while there is none.
+  absl::Status CommitDecision(const std::string& path) const;
+
+  // Rendezvous among the ranks of the attempt, through the coordinator.
+  void Put(const std::string& key, const std::string& value);
+  // DEADLINE_EXCEEDED naming the key; CANCELLED when a stop was requested.
+  absl::StatusOr<std::string> Get(const std::string& key, int64_t timeout_ms);
+
+ private:
+  class Impl;
+  explicit RunChannel(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moe

@@ -1,0 +1,59 @@
+// The shape of a model: what config.json and a GGUF header say, in one struct.
+//
+// The one place that knows the field names of Hugging Face configs (LlamaConfig, MistralConfig and
+// the published LlamaMoEConfig) and of GGUF metadata.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/json.h"
+
+namespace moe::artefacts {
+
+// The mixture-of-experts part; absent (num_experts 0) in a dense model.
+struct MoeConfig {
+  int64_t num_experts = 0;
+  int64_t top_k = 0;             // "num_selects"
+  int64_t expert_width = 0;      // FFN width of one expert; "size_experts" when all are equal
+  std::string gate_network = "mlp";  // "mlp" or "linear"
+  double score_scale_factor = 1.0;
+  double balance_loss_weight = 0.01;
+  bool add_noise = true;
+  double noise_epsilon = 0.01;
+};
+
+struct ModelConfig {
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t context_length = 0;  // "max_position_embeddings"
+  double rms_norm_eps = 1e-5;
+  double rope_theta = 10000.0;
+  bool tie_word_embeddings = false;
+  int64_t bos_token_id = -1;  // -1: none
+  int64_t eos_token_id = -1;
+  MoeConfig moe;
+
+  bool is_moe() const { return moe.num_experts > 0; }
+};
+
+// From a Hugging Face config.json (model_type llama, mistral or llama_moe). INVALID_ARGUMENT names
+// the field where one is missing, out of range, or asks for what is not supported (rope_scaling,
+// biases, another activation than silu, experts of unequal size).
+absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string& path);
+// The published layout of LlamaConfig or LlamaMoEConfig (docs/formats/model.md), with
+// "torch_dtype" as given.
+Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype);
+
+// Reads the config of whatever is at `path`: a GGUF file, or a folder with config.json (a Hugging
+// Face model or one of our checkpoints). NOT_FOUND, INVALID_ARGUMENT or DATA_LOSS with the fix.
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path);
+
+}  // namespace moe::artefacts

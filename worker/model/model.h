@@ -1,0 +1,82 @@
+// The LLaMA decoder, dense or with mixture-of-experts FFNs: forward, and forward with backward.
+//
+// B samples, S tokens per sample, T = B S tokens, d hidden size, V vocabulary, N experts, P arena.
+//
+// The fast path: hand-written backward, no autograd, compute in bf16 or fp32 with fp32 master
+// parameters, gradients, norm statistics, gate and loss. worker/model/reference.h is the same model
+// in plain autograd, which tests hold this one to.
+//
+// Deterministic: equal inputs give equal bits on the same machine with the same number of threads.
+// Not thread-safe; errors inside are exceptions (c10::Error, std::exception).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "storage/artefacts/model_config.h"
+#include "worker/model/parameters.h"
+
+namespace moe::model {
+
+enum class ComputeType { kBf16, kFp32 };
+enum class LoadEstimator { kCorrect, kCompat };
+
+struct ModelOptions {
+  ComputeType compute = ComputeType::kBf16;
+  LoadEstimator load_estimator = LoadEstimator::kCorrect;
+};
+
+// What decides the gate's noise: draw (layer, token, expert) is a function of the seed, the step and
+// the global index of the sample, so it does not depend on ranks, threads or micro-batches.
+struct NoiseContext {
+  uint64_t seed = 0;
+  int64_t first_sample = 0;  // global index of the micro-batch's first sample, unique over the run
+};
+
+struct LayerRouting {
+  std::vector<int64_t> load;       // tokens per expert, N
+  std::vector<double> importance;  // sum of scores per expert, N
+};
+
+struct BatchResult {
+  std::vector<double> sample_loss_sum;  // per sample: sum of -log p over its S - 1 targets, nats
+  int64_t targets_per_sample = 0;       // S - 1
+  double balance_loss = 0;              // summed over layers, weighted
+  std::vector<LayerRouting> routing;    // per layer; empty for a dense model
+
+  double MeanLoss() const;  // over all targets
+};
+
+class Model {
+ public:
+  Model(const artefacts::ModelConfig& config, const ModelOptions& options);
+  ~Model();
+
+  const artefacts::ModelConfig& config() const;
+  const ParameterLayout& layout() const;
+
+  // Takes the parameters (fp32 [P], on the CPU) and makes the compute copies. Call after every
+  // change of them. Keeps a reference to `parameters`.
+  void SetParameters(const at::Tensor& parameters);
+
+  // Forward and backward of one micro-batch, in training mode (gate noise as the config says).
+  //   tokens     int64 [B, S]
+  //   grad_scale factor on the gradient: 1 / (number of micro-batches of the step)
+  //   gradients  fp32 [P]; the gradient of (MeanLoss + balance_loss) * grad_scale is added
+  BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
+                              double grad_scale, at::Tensor& gradients);
+
+  // Forward only, in evaluation mode (no noise).
+  BatchResult Evaluate(const at::Tensor& tokens_BS);
+  // fp32 [B, S, V], evaluation mode; for tests and small inputs.
+  at::Tensor Logits(const at::Tensor& tokens_BS);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moe::model
