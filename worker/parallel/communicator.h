@@ -1,0 +1,73 @@
+// Collective operations among the ranks of an attempt.
+//
+// Every rank calls the same operations in the same order. Tensors are one-dimensional, contiguous
+// fp32 on the CPU; bytes are opaque and of the same size on every rank. Reductions add in an order
+// that is fixed for a given number of ranks, so equal inputs give equal bits.
+//
+// Errors are exceptions of type CollectiveError; after one the communicator is of no more use.
+// Not thread-safe: a second thread takes a communicator of its own from Split().
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+namespace moe::parallel {
+
+// "rank 1 of 2, step 40: reduce-scatter failed: timed out after 30000 ms waiting for rank 0".
+class CollectiveError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Elements [begin, end) of a flat arena.
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t numel() const { return end - begin; }
+  bool operator==(const Range&) const = default;
+};
+
+// What `rank` owns of an arena of `numel` elements: contiguous, in rank order, together the whole.
+// Boundaries are multiples of 64 elements (256 bytes); the last ranks may own nothing.
+Range OwnedRange(int64_t numel, int rank, int world_size);
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+
+  // values[i] becomes the sum over ranks.
+  virtual void AllReduceSum(at::Tensor& values) = 0;
+  // The elements of OwnedRange(values.numel(), rank(), world_size()) become the sum over ranks;
+  // the others keep this rank's values. Each rank sends and receives (W - 1) / W of the tensor.
+  virtual void ReduceScatterSum(at::Tensor& values) = 0;
+  // Every rank's OwnedRange is copied to the other ranks. The inverse of ReduceScatterSum.
+  virtual void AllGather(at::Tensor& values) = 0;
+  // `all` gets the `size` bytes at `mine` of every rank, in rank order.
+  virtual void AllGatherBytes(const void* mine, size_t size, void* all) = 0;
+  // The bytes at `data` of rank `root` go to everyone.
+  virtual void BroadcastBytes(void* data, size_t size, int root) = 0;
+  // Returns when every rank has called it.
+  virtual void Barrier() = 0;
+
+  // A communicator over the same ranks with connections of its own. `name` is the same on every
+  // rank and new in this communicator. `timeout_ms` limits one operation, waiting for the other
+  // ranks included.
+  virtual std::unique_ptr<Communicator> Split(const std::string& name, int64_t timeout_ms) = 0;
+
+  // Named in errors from here on.
+  void set_step(int64_t step) { step_ = step; }
+  int64_t step() const { return step_; }
+
+ private:
+  int64_t step_ = 0;
+};
+
+}  // namespace moe::parallel
