@@ -14,12 +14,16 @@ namespace moe::sampler {
 
 enum class Split { kTrain, kHeldout };
 
+// Where the tokens of a domain are inside the artefact: "train/c4.tokens".
+std::string ShardPath(Split split, const std::string& domain);
+
 struct DatasetDomain {
   std::string name;
   int64_t train_tokens = 0;
   int64_t heldout_tokens = 0;
 };
 
+// Thread-safe once open.
 class Dataset {
  public:
   // Verifies manifest and CRC-32C of every shard. Errors name the file.

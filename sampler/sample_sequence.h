@@ -1,8 +1,8 @@
 // Which sample comes next: the global order of the training data.
 //
 // Sample number g of a run is a pure function of (domains, seed, weights, g): a counter-based draw
-// chooses the domain, and within a domain samples come in a seeded permutation, each once per epoch.
-// Ranks, threads and restarts have no part in it. Pure: no I/O, no clock.
+// chooses the domain, and within a domain samples come in a seeded permutation, each once per
+// epoch. Ranks, threads and restarts have no part in it. Pure: no I/O, no clock.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +52,8 @@ class SampleSequence {
 };
 
 // "llama1", "sheared" or "uniform" as weights for `domains`, in their order, scaled to sum to 1.
-// Domains that the preset does not name get none. NOT_FOUND names the known presets.
+// Domains that the preset does not name get none; "uniform" names all. NOT_FOUND names the known
+// presets; INVALID_ARGUMENT where the preset names none of the domains.
 absl::StatusOr<std::vector<double>> MixturePreset(const std::string& preset,
                                                   const std::vector<std::string>& domains);
 
