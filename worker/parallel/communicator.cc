@@ -1,0 +1,14 @@
+#include "worker/parallel/communicator.h"
+
+#include <algorithm>
+
+namespace moe::parallel {
+
+Range OwnedRange(int64_t numel, int rank, int world_size) {
+  constexpr int64_t kAlignment = 64;
+  const int64_t share = (numel + world_size - 1) / world_size;
+  const int64_t chunk = (share + kAlignment - 1) / kAlignment * kAlignment;
+  return {std::min(numel, chunk * rank), std::min(numel, chunk * (rank + 1))};
+}
+
+}  // namespace moe::parallel

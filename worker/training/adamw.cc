@@ -1,0 +1,136 @@
+#include "worker/training/adamw.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+
+// One body for all vector widths; the loader picks the widest that the CPU has.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define MOE_VECTOR_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define MOE_VECTOR_CLONES
+#endif
+
+namespace moe::training {
+namespace {
+
+// Large enough to hide the start of a task, small enough to balance: 256 KiB of each array.
+constexpr int64_t kBlockElements = 1 << 16;
+
+struct Coefficients {
+  float decay;  // 1 - lr wd
+  float beta1, one_minus_beta1;
+  float beta2, one_minus_beta2;
+  float step_size;              // lr / (1 - beta1^t)
+  float sqrt_bias_correction2;  // sqrt(1 - beta2^t)
+  float epsilon;
+  float gradient_scale;
+};
+
+MOE_VECTOR_CLONES
+void UpdateBlock(const Coefficients& c, int64_t count, float* __restrict p, float* __restrict g,
+                 float* __restrict m, float* __restrict v) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float gradient = g[i] * c.gradient_scale;
+    const float first = c.beta1 * m[i] + c.one_minus_beta1 * gradient;
+    const float second = c.beta2 * v[i] + c.one_minus_beta2 * gradient * gradient;
+    const float denominator = std::sqrt(second) / c.sqrt_bias_correction2 + c.epsilon;
+    p[i] = p[i] * c.decay - c.step_size * (first / denominator);
+    m[i] = first;
+    v[i] = second;
+    g[i] = 0.0f;
+  }
+}
+
+// Eight running sums, so that the order of additions does not depend on the vector width.
+MOE_VECTOR_CLONES
+double SumOfSquaresOfBlock(const float* values, int64_t count) {
+  constexpr int kLanes = 8;
+  double sums[kLanes] = {};
+  const int64_t whole = count / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const double value = values[i + lane];
+      sums[lane] += value * value;
+    }
+  }
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  for (int64_t i = whole; i < count; ++i) total += static_cast<double>(values[i]) * values[i];
+  return total;
+}
+
+}  // namespace
+
+std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout,
+                                        parallel::Range range) {
+  std::vector<DecaySegment> segments;
+  const std::vector<model::Parameter>& parameters = layout.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const int64_t next =
+        i + 1 < parameters.size() ? parameters[i + 1].offset : layout.arena_numel();
+    const parallel::Range piece = {std::max(parameters[i].offset, range.begin),
+                                   std::min(next, range.end)};
+    if (piece.begin >= piece.end) continue;
+    if (!segments.empty() && segments.back().decay == parameters[i].decay) {
+      segments.back().range.end = piece.end;
+    } else {
+      segments.push_back({piece, parameters[i].decay});
+    }
+  }
+  return segments;
+}
+
+void AdamWStep(const AdamWOptions& options, const std::vector<DecaySegment>& segments, int64_t step,
+               double learning_rate, double gradient_scale, float* parameters, float* gradients,
+               float* exp_avg, float* exp_avg_sq) {
+  MOE_CHECK(step >= 1);
+  const double bias_correction1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
+  const double bias_correction2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
+  Coefficients coefficients = {
+      .decay = 1.0f,
+      .beta1 = static_cast<float>(options.beta1),
+      .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
+      .beta2 = static_cast<float>(options.beta2),
+      .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
+      .step_size = static_cast<float>(learning_rate / bias_correction1),
+      .sqrt_bias_correction2 = static_cast<float>(std::sqrt(bias_correction2)),
+      .epsilon = static_cast<float>(options.epsilon),
+      .gradient_scale = static_cast<float>(gradient_scale),
+  };
+  for (const DecaySegment& segment : segments) {
+    coefficients.decay =
+        segment.decay ? static_cast<float>(1.0 - learning_rate * options.weight_decay) : 1.0f;
+    const int64_t base = segment.range.begin - segments.front().range.begin;
+    at::parallel_for(0, segment.range.numel(), kBlockElements, [&](int64_t begin, int64_t end) {
+      const int64_t first = base + begin;
+      UpdateBlock(coefficients, end - begin, parameters + first, gradients + first, exp_avg + first,
+                  exp_avg_sq + first);
+    });
+  }
+}
+
+double SumOfSquares(const float* values, int64_t numel) {
+  const int64_t num_blocks = (numel + kBlockElements - 1) / kBlockElements;
+  std::vector<double> sums(static_cast<size_t>(num_blocks));
+  at::parallel_for(0, num_blocks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t begin = block * kBlockElements;
+      sums[static_cast<size_t>(block)] =
+          SumOfSquaresOfBlock(values + begin, std::min(kBlockElements, numel - begin));
+    }
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+double ClipScale(double gradient_norm, double clip_norm) {
+  if (clip_norm <= 0) return 1.0;
+  return std::min(1.0, clip_norm / (gradient_norm + 1e-6));
+}
+
+}  // namespace moe::training
