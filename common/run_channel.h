@@ -9,8 +9,8 @@
 // Thread-safe. One thread of its own serves the socket and watches the lease.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -18,6 +18,17 @@
 #include "common/json.h"
 
 namespace moe {
+
+// Limit on a report and on a line of the socket. A longer report ends the process.
+inline constexpr size_t kMaxRunLineBytes = size_t{1} << 20;
+
+// How long a rank's main loop has after its lease ran out.
+inline constexpr int64_t kLeaseGraceMs = 5000;
+
+// Exit status of a rank that was ended where it was, because its lease and the grace ran out.
+inline constexpr int kLeaseExpiredExitCode = 70;
+// Exit status of a rank that could not write its reports.
+inline constexpr int kCannotReportExitCode = 74;
 
 enum class StopReason { kNone = 0, kCancel, kDrain, kLeaseExpired };
 
@@ -27,11 +38,12 @@ class RunChannel {
     std::string run_dir;
     int rank = 0;
     // How long the main loop has, after the lease ran out, before the process is ended.
-    int64_t lease_grace_ms = 5000;
+    int64_t lease_grace_ms = kLeaseGraceMs;
   };
 
-  // Reads run.json, continues reports.jsonl (a rank process writes it from the start; a torn last
-  // line is an error here, since run folders are not reused), listens on the socket.
+  // Reads run.json, starts reports.jsonl and listens on the socket. The folder of a rank is used
+  // once: FAILED_PRECONDITION where its reports.jsonl has something in it or another process holds
+  // it. Ignores SIGPIPE in the whole process.
   static absl::StatusOr<std::unique_ptr<RunChannel>> Open(const Options& options);
   ~RunChannel();
 
@@ -43,16 +55,18 @@ class RunChannel {
   // cannot report is of no use, and the worker then reports it as died with the log as evidence.
   int64_t Report(const std::string& event, const Json& body);
 
-  // What the rank was told, or kLeaseExpired. Cheap: poll it between steps.
+  // What the rank was told, or kLeaseExpired. Cheap: poll it between steps. Only ever gets more
+  // urgent: kNone, kDrain, kCancel, kLeaseExpired.
   StopReason stop_requested() const;
 
   // Blocks until the coordinator decided on the artefact reported with this path, or a stop was
-  // requested (CANCELLED). OK: committed. Else the coordinator's error.
+  // requested (CANCELLED). OK: committed. Else ABORTED with the coordinator's error.
   absl::Status WaitForCommit(const std::string& path);
   // The decision if there is one already: nullopt-like UNAVAILABLE while there is none.
   absl::Status CommitDecision(const std::string& path) const;
 
-  // Rendezvous among the ranks of the attempt, through the coordinator.
+  // Rendezvous among the ranks of the attempt, through the coordinator. Values are any bytes, at
+  // most 64 KiB. A key is put once: a later value for it is dropped.
   void Put(const std::string& key, const std::string& value);
   // DEADLINE_EXCEEDED naming the key; CANCELLED when a stop was requested.
   absl::StatusOr<std::string> Get(const std::string& key, int64_t timeout_ms);
