@@ -25,11 +25,13 @@ if(MOE_ASSERTIONS)
 endif()
 
 add_library(moe_flags INTERFACE)
-target_compile_options(moe_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Werror=return-type
-                                           -Werror=switch -fno-omit-frame-pointer)
+target_compile_options(moe_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Werror=return-type -Werror=switch
+    -fno-omit-frame-pointer>)
 target_include_directories(moe_flags INTERFACE "${CMAKE_SOURCE_DIR}")
 if(MOE_SANITIZE)
-  target_compile_options(moe_flags INTERFACE -fsanitize=${MOE_SANITIZE} -fno-sanitize-recover=all)
+  target_compile_options(moe_flags INTERFACE
+      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${MOE_SANITIZE} -fno-sanitize-recover=all>)
   target_link_options(moe_flags INTERFACE -fsanitize=${MOE_SANITIZE})
 endif()
 

@@ -1,0 +1,44 @@
+// The Communicator over NCCL: tensors are contiguous fp32 on one CUDA device.
+//
+// Collectives run on the default stream, so they are ordered with LibTorch's work without events.
+#pragma once
+
+#include <nccl.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "worker/parallel/communicator.h"
+
+namespace moe::cuda {
+
+class NcclCommunicator final : public parallel::Communicator {
+ public:
+  NcclCommunicator(const ncclUniqueId& id, int device, int rank, int world_size);
+  ~NcclCommunicator() override;
+
+  int rank() const override { return rank_; }
+  int world_size() const override { return world_size_; }
+  void AllReduceSum(at::Tensor& values) override;
+  void ReduceScatterSum(at::Tensor& values) override;
+  void AllGather(at::Tensor& values) override;
+  void AllGatherBytes(const void* mine, size_t size, void* all) override;
+  void BroadcastBytes(void* data, size_t size, int root) override;
+  void Barrier() override;
+  std::unique_ptr<Communicator> Split(const std::string& name, int64_t timeout_ms) override;
+
+ private:
+  NcclCommunicator(ncclComm_t comm, int device, int rank, int world_size, int64_t timeout_ms);
+  // Throws CollectiveError naming rank, step and operation; waits for the stream, with the timeout.
+  void Check(ncclResult_t result, const char* operation) const;
+  void Finish(const char* operation) const;
+
+  ncclComm_t comm_ = nullptr;
+  int device_;
+  int rank_;
+  int world_size_;
+  int64_t timeout_ms_ = 600'000;
+};
+
+}  // namespace moe::cuda
