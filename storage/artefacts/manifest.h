@@ -30,7 +30,7 @@ struct Manifest {
 };
 
 struct WrittenManifest {
-  uint32_t crc32c = 0;  // of manifest.json itself
+  uint32_t crc32c = 0;      // of manifest.json itself
   uint64_t size_bytes = 0;  // of all files, manifest.json not counted
 };
 

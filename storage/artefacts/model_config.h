@@ -13,11 +13,13 @@
 
 namespace moe::artefacts {
 
+class GgufFile;
+
 // The mixture-of-experts part; absent (num_experts 0) in a dense model.
 struct MoeConfig {
   int64_t num_experts = 0;
-  int64_t top_k = 0;             // "num_selects"
-  int64_t expert_width = 0;      // FFN width of one expert; "size_experts" when all are equal
+  int64_t top_k = 0;                 // "num_selects"
+  int64_t expert_width = 0;          // FFN width of one expert; "size_experts" when all are equal
   std::string gate_network = "mlp";  // "mlp" or "linear"
   double score_scale_factor = 1.0;
   double balance_loss_weight = 0.01;
@@ -51,6 +53,9 @@ absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string&
 // The published layout of LlamaConfig or LlamaMoEConfig (docs/formats/model.md), with
 // "torch_dtype" as given.
 Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype);
+
+// From the metadata of a GGUF file of the architecture `llama`. INVALID_ARGUMENT as above.
+absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufFile& file);
 
 // Reads the config of whatever is at `path`: a GGUF file, or a folder with config.json (a Hugging
 // Face model or one of our checkpoints). NOT_FOUND, INVALID_ARGUMENT or DATA_LOSS with the fix.
