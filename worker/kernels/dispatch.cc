@@ -1,0 +1,70 @@
+#include "worker/kernels/dispatch.h"
+
+#include <c10/util/BFloat16.h>
+
+#include <cstring>
+
+#include "worker/kernels/multiversion.h"
+#include "worker/kernels/parallel.h"
+#include "worker/kernels/vector_math.h"
+
+namespace moe::kernels {
+namespace {
+
+constexpr int64_t kMinRowsPerThread = 32;
+
+template <typename T>
+MOE_MULTIVERSION void AddRow(const T* __restrict from, int64_t d, float* __restrict to) {
+  for (int64_t i = 0; i < d; ++i) to[i] += ToFloat(from[i]);
+}
+
+}  // namespace
+
+void Dispatch::Build(const int32_t* expert, int64_t num_tokens, int64_t slots_per_token,
+                     int64_t num_experts) {
+  tokens = num_tokens;
+  top_k = slots_per_token;
+  const int64_t slots = tokens * top_k;
+  first_row.assign(num_experts + 1, 0);
+  token_of_row.resize(slots);
+  slot_of_row.resize(slots);
+  row_of_slot.resize(slots);
+  for (int64_t slot = 0; slot < slots; ++slot) ++first_row[expert[slot] + 1];
+  for (int64_t e = 0; e < num_experts; ++e) first_row[e + 1] += first_row[e];
+  std::vector<int64_t> next(first_row.begin(), first_row.end() - 1);
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const int64_t row = next[expert[slot]]++;
+    token_of_row[row] = static_cast<int32_t>(slot / top_k);
+    slot_of_row[row] = static_cast<int32_t>(slot);
+    row_of_slot[slot] = static_cast<int32_t>(row);
+  }
+}
+
+template <typename T>
+void GatherRows(const Dispatch& dispatch, const T* x, int64_t d, T* to) {
+  ParallelFor(dispatch.rows(), kMinRowsPerThread, [&, x, d, to](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      std::memcpy(to + row * d, x + dispatch.token_of_row[row] * d, d * sizeof(T));
+    }
+  });
+}
+
+template <typename T>
+void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, float* y) {
+  const int64_t top_k = dispatch.top_k;
+  ParallelFor(dispatch.tokens, kMinRowsPerThread,
+              [&, from, d, y, top_k](int64_t begin, int64_t end) {
+                for (int64_t token = begin; token < end; ++token) {
+                  for (int64_t slot = 0; slot < top_k; ++slot) {
+                    AddRow(from + dispatch.row_of_slot[token * top_k + slot] * d, d, y + token * d);
+                  }
+                }
+              });
+}
+
+template void GatherRows(const Dispatch&, const float*, int64_t, float*);
+template void GatherRows(const Dispatch&, const c10::BFloat16*, int64_t, c10::BFloat16*);
+template void CombineRows(const Dispatch&, const float*, int64_t, float*);
+template void CombineRows(const Dispatch&, const c10::BFloat16*, int64_t, float*);
+
+}  // namespace moe::kernels

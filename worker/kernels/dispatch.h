@@ -1,0 +1,35 @@
+// Which rows each expert works on, and the way to them and back.
+//
+// T tokens, k experts per token, N experts. A "row" is one (token, slot) pair; rows are grouped by
+// expert, and within an expert ordered by token.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace moe::kernels {
+
+struct Dispatch {
+  int64_t tokens = 0, top_k = 0;
+  std::vector<int64_t> first_row;     // [N + 1]; expert e has rows first_row[e] .. first_row[e + 1]
+  std::vector<int32_t> token_of_row;  // [T k]
+  std::vector<int32_t> slot_of_row;   // [T k]; token * k + slot
+  std::vector<int32_t> row_of_slot;   // [T, k]
+
+  // By counting: no sort. expert [T, k], each in [0, N).
+  void Build(const int32_t* expert, int64_t num_tokens, int64_t slots_per_token,
+             int64_t num_experts);
+
+  int64_t rows() const { return static_cast<int64_t>(token_of_row.size()); }
+};
+
+// to[row, :] = x[token of row, :]
+template <typename T>
+void GatherRows(const Dispatch& dispatch, const T* x, int64_t d, T* to);
+
+// y[token, :] += sum over the token's slots of from[row of slot, :], in slot order: no atomics, so
+// the same bits every time. T is float or c10::BFloat16; the sum is fp32.
+template <typename T>
+void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, float* y);
+
+}  // namespace moe::kernels
