@@ -29,16 +29,29 @@
 #include "worker/model/model.h"
 #include "worker/parallel/communicator.h"
 #include "worker/training/adamw.h"
-#include "worker/training/checkpoint.h"
+#include "worker/training/checkpoint_writer.h"
+#include "worker/training/progress.h"
 #include "worker/training/schedule.h"
 #include "worker/training/step_report.h"
+#include "worker/training/step_statistics.h"
 
 namespace moe::training {
 
-// The loss or the gradient norm is not finite: names the step, what, and the value.
+// The loss or the gradient norm is not finite: names step, quantity and value.
 class NonFiniteLoss : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// A checkpoint that the run cannot do without could not be written, committed or read. The code
+// says whose fault it is: INVALID_ARGUMENT the input's, anything else the storage's.
+class CheckpointError : public std::runtime_error {
+ public:
+  explicit CheckpointError(const absl::Status& status);
+  const absl::Status& status() const { return status_; }
+
+ private:
+  absl::Status status_;
 };
 
 struct TrainOptions {
@@ -78,8 +91,9 @@ class TrainObserver {
 };
 
 struct TrainResult {
-  // kNone: all steps are done, and the last checkpoint is committed. Otherwise why it stopped, the
-  // same on all ranks.
+  // kNone: all steps are done and the last checkpoint is complete, on rank 0 also committed.
+  // Otherwise why the run stopped: the same on all ranks, unless it was in rank 0's wait for that
+  // commit.
   StopReason stopped = StopReason::kNone;
   int64_t step = 0;        // done
   int64_t tokens = 0;      // consumed
@@ -100,7 +114,6 @@ class Trainer {
 
   // std::invalid_argument where Validate refuses.
   Trainer(const TrainOptions& options, Collaborators collaborators);
-  ~Trainer();
 
   // Begins at step 0 with `parameters` (fp32 [P], CPU), which the trainer changes in place.
   void Start(const at::Tensor& parameters);
@@ -113,8 +126,42 @@ class Trainer {
   TrainResult Run();
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  // One step: batch, gradient, update, report. Returns why to stop, agreed among the ranks.
+  StopReason RunStep();
+  // Forward and backward of this rank's micro-batches; gradients are added to the arena. Returns
+  // their statistics and this rank's stop reason as the doubles that ranks exchange.
+  std::vector<double> ComputeGradients(const std::vector<sampler::SampleRef>& batch,
+                                       int64_t first_sample);
+  at::Tensor ReadTokens(const std::vector<sampler::SampleRef>& batch, int64_t first) const;
+  std::vector<double> AllGather(const std::vector<double>& mine);
+  // Sums the gradients over ranks into the owned range; returns the norm of the whole.
+  double ReduceGradients();
+  void UpdateParameters(double learning_rate, double gradient_norm);
+  std::vector<StepReport::Domain> DomainReports(const std::vector<sampler::SampleRef>& batch,
+                                                const std::vector<double>& sample_loss_sums) const;
+  void SaveCheckpoint();
+  // After the last step: the run is done when its last checkpoint is.
+  StopReason FinishLastCheckpoint();
+
+  const TrainOptions options_;
+  model::Model& model_;
+  const sampler::Dataset& dataset_;
+  sampler::SampleSequence sequence_;
+  parallel::Communicator& communicator_;
+  TrainObserver& observer_;
+
+  const int64_t micro_batches_per_rank_;
+  const parallel::Range owned_;
+  const std::vector<DecaySegment> decay_segments_;  // of owned_
+  const StatisticsShape statistics_shape_;
+
+  at::Tensor parameters_;  // fp32 [P]
+  at::Tensor gradients_;   // fp32 [P]; zero between steps
+  at::Tensor exp_avg_;     // fp32 [owned]
+  at::Tensor exp_avg_sq_;  // fp32 [owned]
+  Progress progress_;
+  TrainResult result_;
+  CheckpointWriter checkpoint_writer_;
 };
 
 }  // namespace moe::training

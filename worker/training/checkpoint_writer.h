@@ -1,47 +1,27 @@
-// Training state on disk (docs/formats/checkpoint.md): an asynchronous writer and a reader.
-//
-// P elements of the arena; a rank owns a contiguous range of it.
+// Training state on disk (docs/formats/checkpoint.md): written beside the step loop.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <memory>
-#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/json.h"
-#include "sampler/sample_sequence.h"
+#include "storage/artefacts/manifest.h"
 #include "storage/artefacts/model_config.h"
+#include "worker/model/state_files.h"
 #include "worker/parallel/communicator.h"
+#include "worker/training/progress.h"
 
 namespace moe::training {
-
-// A checkpoint that the run cannot do without could not be written or read. The code says whose
-// fault it is: INVALID_ARGUMENT the input's, RESOURCE_EXHAUSTED and the rest the storage's.
-class CheckpointError : public std::runtime_error {
- public:
-  explicit CheckpointError(const absl::Status& status);
-  const absl::Status& status() const { return status_; }
-
- private:
-  absl::Status status_;
-};
-
-// Where a run is: progress.json.
-struct Progress {
-  int64_t step = 0;    // done
-  int64_t tokens = 0;  // consumed
-  int world_size = 1;  // of the run that wrote it
-  uint64_t seed = 0;
-  sampler::SampleSequence::Cursor data_cursor;
-  uint32_t dataset_manifest_crc32c = 0;
-  int64_t sampler_version = 0;
-};
 
 // A complete checkpoint: the body of an `artefact` report.
 struct WrittenCheckpoint {
@@ -95,20 +75,29 @@ class CheckpointWriter {
   std::string Path(int64_t step) const;
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
-};
+  // On the writer's thread: everything after the copy.
+  absl::Status Write(const Progress& progress, double blocked_seconds);
+  // The part that ranks do together: shards, exchange of outcomes, completion by rank 0.
+  absl::Status WriteTogether(const std::string& folder, const Progress& progress,
+                             WrittenCheckpoint& written);
+  absl::StatusOr<artefacts::ManifestFile> WriteShard(const std::string& folder,
+                                                     const std::string& name);
+  // Rank 0: the other files, read-back, manifest.
+  absl::Status Complete(const std::string& folder, const Progress& progress,
+                        const std::vector<artefacts::ManifestFile>& shards,
+                        WrittenCheckpoint& written);
 
-// Reads a checkpoint: the whole `parameters` [P], and the moments of `range`. Every file that is
-// read has its CRC-32C checked. DATA_LOSS names the file; INVALID_ARGUMENT where the arena has
-// another length than `arena_numel`, i.e. the model is another one.
-struct LoadedState {
-  Progress progress;
-  at::Tensor parameters;  // fp32 [P]
-  at::Tensor exp_avg;     // fp32 [range]
-  at::Tensor exp_avg_sq;  // fp32 [range]
+  const CheckpointOptions options_;
+  const artefacts::ModelConfig config_;
+  const int64_t arena_numel_;
+  const parallel::Range range_;
+  const std::unique_ptr<parallel::Communicator> communicator_;  // the thread's own
+  const Callbacks callbacks_;
+
+  // Belong to the thread while there is one, else to the caller.
+  std::array<at::Tensor, std::size(model::kStateTensors)> staging_;  // fp32 [range]
+  absl::Status last_status_;
+  std::thread thread_;
 };
-absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t manifest_crc32c,
-                                           int64_t arena_numel, parallel::Range range);
 
 }  // namespace moe::training

@@ -1,0 +1,51 @@
+// The state files of a checkpoint (docs/formats/checkpoint.md): each holds one range of the flat
+// arenas (parameters.h), all together the whole, whatever the number of ranks that wrote them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "storage/artefacts/safetensors.h"
+
+namespace moe::model {
+
+// Tensors of a state file, in file order.
+inline constexpr const char* kStateTensors[] = {"parameters", "exp_avg", "exp_avg_sq"};
+
+std::string StateFileName(int rank, int world_size);  // "state-00000-of-00002.safetensors"
+bool IsStateFileName(const std::string& name);
+
+// Begins the state file of elements [begin, end) of arenas of `arena_numel` elements; the caller
+// appends the tensors in the order of kStateTensors.
+absl::StatusOr<std::unique_ptr<artefacts::SafetensorsWriter>> CreateStateFile(
+    const std::string& path, int64_t begin, int64_t end, int64_t arena_numel);
+
+// The state files of one checkpoint, mapped. Does not verify checksums: the manifest has them.
+class StateFiles {
+ public:
+  // `names` are the files in `folder` to read. INVALID_ARGUMENT where a file is of arenas of
+  // another length (the model is another one) or has not the tensors; DATA_LOSS where the ranges
+  // do not cover the arena once.
+  static absl::StatusOr<StateFiles> Open(const std::string& folder,
+                                         const std::vector<std::string>& names,
+                                         int64_t arena_numel);
+
+  // Copies elements [begin, end) of one of kStateTensors to `out`.
+  void Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
+
+ private:
+  struct Piece {
+    std::string path;
+    artefacts::SafetensorsFile file;
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+  static absl::StatusOr<Piece> OpenPiece(const std::string& path, int64_t arena_numel);
+
+  std::vector<Piece> pieces_;  // by begin
+};
+
+}  // namespace moe::model

@@ -1,0 +1,360 @@
+#include "worker/training/trainer.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "common/check.h"
+#include "common/crash_point.h"
+#include "common/crc32c.h"
+#include "common/status.h"
+#include "worker/training/checkpoint_reader.h"
+
+namespace moe::training {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using sampler::SampleRef;
+
+// The constructor's Validate, as an expression for the initialiser list: nothing may be computed
+// from options that were refused.
+const TrainOptions& Validated(const TrainOptions& options, const Trainer::Collaborators& with) {
+  const absl::Status status =
+      Validate(options, with.model, with.dataset, with.communicator.world_size());
+  if (!status.ok()) throw std::invalid_argument(Message(status));
+  return options;
+}
+
+StatisticsShape ShapeOf(const artefacts::ModelConfig& config, int64_t micro_batch_samples) {
+  return {.batch_samples = static_cast<size_t>(micro_batch_samples),
+          .num_layers = config.is_moe() ? static_cast<size_t>(config.num_layers) : 0,
+          .num_experts = static_cast<size_t>(config.moe.num_experts)};
+}
+
+// Which of two ranks' reasons counts. A lost lease beats a cancel beats a drain: what a rank may no
+// longer do, the attempt may no longer do.
+StopReason Stronger(StopReason a, StopReason b) {
+  const auto strength = [](StopReason reason) {
+    switch (reason) {
+      case StopReason::kNone:
+        return 0;
+      case StopReason::kDrain:
+        return 1;
+      case StopReason::kCancel:
+        return 2;
+      case StopReason::kLeaseExpired:
+        return 3;
+    }
+    return 0;
+  };
+  return strength(a) >= strength(b) ? a : b;
+}
+
+}  // namespace
+
+CheckpointError::CheckpointError(const absl::Status& status)
+    : std::runtime_error(Message(status)), status_(status) {}
+
+absl::Status Validate(const TrainOptions& options, const model::Model& model,
+                      const sampler::Dataset& dataset, int world_size) {
+  const artefacts::ModelConfig& config = model.config();
+  if (options.steps < 1) return InvalidArgument("steps={}; at least 1", options.steps);
+  if (options.sequence_length < 2 || options.sequence_length > config.context_length) {
+    return InvalidArgument("sequence_length={}; from 2 to the model's context of {}",
+                           options.sequence_length, config.context_length);
+  }
+  if (options.micro_batch_samples < 1) {
+    return InvalidArgument("micro_batch_samples={}; at least 1", options.micro_batch_samples);
+  }
+  const int64_t multiple = options.micro_batch_samples * world_size;
+  if (options.global_batch_samples < 1 || options.global_batch_samples % multiple != 0) {
+    return InvalidArgument(
+        "global_batch_samples={} is not a multiple of micro_batch_samples={} x {} ranks; use {}",
+        options.global_batch_samples, options.micro_batch_samples, world_size,
+        std::max<int64_t>(1, options.global_batch_samples / multiple) * multiple);
+  }
+  if (options.schedule.total_steps != options.steps) {
+    return InvalidArgument("the schedule is for {} steps, the run for {}",
+                           options.schedule.total_steps, options.steps);
+  }
+  if (!(options.schedule.peak_learning_rate > 0) ||
+      !std::isfinite(options.schedule.peak_learning_rate)) {
+    return InvalidArgument("learning_rate={}; above 0", options.schedule.peak_learning_rate);
+  }
+  if (!(options.clip_norm >= 0)) {
+    return InvalidArgument("clip_norm={}; 0 for no clipping, or above", options.clip_norm);
+  }
+  if (options.checkpoint_interval_steps < 1) {
+    return InvalidArgument("checkpoint.interval_steps={}; at least 1",
+                           options.checkpoint_interval_steps);
+  }
+  if (dataset.vocab_size() != config.vocab_size) {
+    return InvalidArgument(
+        "the dataset was made with a vocabulary of {}, the model has {}: prepare it with the "
+        "model's own tokenizer",
+        dataset.vocab_size(), config.vocab_size);
+  }
+  return absl::OkStatus();
+}
+
+Trainer::Trainer(const TrainOptions& options, Collaborators with)
+    : options_(Validated(options, with)),
+      model_(with.model),
+      dataset_(with.dataset),
+      sequence_(std::move(with.sequence)),
+      communicator_(with.communicator),
+      observer_(with.observer),
+      micro_batches_per_rank_(options.global_batch_samples / options.micro_batch_samples /
+                              with.communicator.world_size()),
+      owned_(parallel::OwnedRange(model_.layout().arena_numel(), communicator_.rank(),
+                                  communicator_.world_size())),
+      decay_segments_(DecaySegments(model_.layout(), owned_)),
+      statistics_shape_(ShapeOf(model_.config(), options.micro_batch_samples)),
+      checkpoint_writer_(
+          options.checkpoint, model_.config(), model_.layout().arena_numel(), communicator_,
+          {.on_written = [this](const auto& checkpoint) { observer_.OnCheckpoint(checkpoint); },
+           .on_failed =
+               [this](int64_t step, const absl::Status& status) {
+                 observer_.OnCheckpointFailed(step, status);
+               }}) {
+  gradients_ = at::zeros({model_.layout().arena_numel()}, at::kFloat);
+}
+
+void Trainer::Start(const at::Tensor& parameters) {
+  MOE_CHECK(parameters.numel() == model_.layout().arena_numel());
+  parameters_ = parameters;
+  exp_avg_ = at::zeros({owned_.numel()}, at::kFloat);
+  exp_avg_sq_ = at::zeros({owned_.numel()}, at::kFloat);
+  progress_ = {.world_size = communicator_.world_size(),
+               .seed = options_.seed,
+               .data_cursor = sequence_.cursor(),
+               .dataset_manifest_crc32c = dataset_.manifest_crc32c()};
+  model_.SetParameters(parameters_);
+}
+
+void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
+  absl::StatusOr<LoadedState> loaded =
+      LoadCheckpoint(path, manifest_crc32c, model_.layout().arena_numel(), owned_);
+  if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "resuming"));
+  progress_ = loaded->progress;
+  if (progress_.seed != options_.seed) {
+    throw CheckpointError(
+        InvalidArgument("{}: made with seed {}, the job has seed {}: the data order would change",
+                        path, progress_.seed, options_.seed));
+  }
+  if (progress_.dataset_manifest_crc32c != dataset_.manifest_crc32c()) {
+    throw CheckpointError(InvalidArgument(
+        "{}: made on the dataset with manifest CRC-32C {}, the job's has {}: resume on the same "
+        "dataset",
+        path, progress_.dataset_manifest_crc32c, dataset_.manifest_crc32c()));
+  }
+  if (const absl::Status status = sequence_.Seek(progress_.data_cursor); !status.ok()) {
+    throw CheckpointError(Annotate(status, path));
+  }
+  progress_.world_size = communicator_.world_size();
+  parameters_ = loaded->parameters;
+  exp_avg_ = loaded->exp_avg;
+  exp_avg_sq_ = loaded->exp_avg_sq;
+  model_.SetParameters(parameters_);
+}
+
+TrainResult Trainer::Run() {
+  MOE_CHECK(parameters_.defined());  // Start or Resume comes first
+  StopReason stop = StopReason::kNone;
+  while (progress_.step < options_.steps && stop == StopReason::kNone) {
+    stop = RunStep();
+    const bool due = progress_.step % options_.checkpoint_interval_steps == 0;
+    const bool last = progress_.step == options_.steps;
+    if (stop == StopReason::kDrain || (stop == StopReason::kNone && (due || last))) {
+      SaveCheckpoint();
+    }
+  }
+  if (stop == StopReason::kNone) {
+    stop = FinishLastCheckpoint();
+  } else {
+    checkpoint_writer_.Wait().IgnoreError();  // the observer knows
+  }
+  result_.stopped = stop;
+  result_.step = progress_.step;
+  result_.tokens = progress_.tokens;
+  return result_;
+}
+
+StopReason Trainer::RunStep() {
+  const Clock::time_point start = Clock::now();
+  const int64_t step = progress_.step + 1;
+  const bool is_first_rank = communicator_.rank() == 0;
+  communicator_.set_step(step);
+  CrashPoint("step_begin");
+
+  // Every rank draws the whole global batch, so that all know where the sequence is.
+  const int64_t first_sample = sequence_.cursor().next_index;
+  std::vector<SampleRef> batch(static_cast<size_t>(options_.global_batch_samples));
+  std::generate(batch.begin(), batch.end(), [this] { return sequence_.Next(); });
+
+  const std::vector<double> mine = ComputeGradients(batch, first_sample);
+  CrashPoint("after_backward");
+
+  // Every rank sees every rank's numbers, so all come to the same decisions without a further
+  // message.
+  const std::vector<double> all = AllGather(mine);
+  StopReason stop = StopReason::kNone;
+  std::vector<double> records;
+  for (size_t begin = 0; begin < all.size(); begin += mine.size()) {
+    stop = Stronger(stop, static_cast<StopReason>(static_cast<int>(all[begin])));
+    records.insert(records.end(), all.begin() + static_cast<ptrdiff_t>(begin) + 1,
+                   all.begin() + static_cast<ptrdiff_t>(begin + mine.size()));
+  }
+  const int64_t micro_batch_tokens = options_.micro_batch_samples * options_.sequence_length;
+  const StepStatistics statistics = CombineMicroBatches(
+      statistics_shape_, records, static_cast<size_t>(micro_batch_tokens) * sizeof(int64_t));
+  double loss_sum = 0;
+  for (const double sample_loss_sum : statistics.sample_loss_sums) loss_sum += sample_loss_sum;
+  const double loss = loss_sum / static_cast<double>(options_.global_batch_samples *
+                                                     (options_.sequence_length - 1));
+  if (!std::isfinite(loss) || !std::isfinite(statistics.balance_loss)) {
+    throw NonFiniteLoss(fmt::format("step {}: loss={} balance_loss={} is not finite", step, loss,
+                                    statistics.balance_loss));
+  }
+
+  const double gradient_norm = ReduceGradients();
+  if (!std::isfinite(gradient_norm)) {
+    throw NonFiniteLoss(fmt::format("step {}: gradient_norm={} is not finite (loss={})", step,
+                                    gradient_norm, loss));
+  }
+  const double learning_rate = options_.schedule.LearningRate(step);
+  UpdateParameters(learning_rate, gradient_norm);
+  CrashPoint("after_optimizer");
+
+  const int64_t step_tokens = options_.global_batch_samples * options_.sequence_length;
+  progress_.step = step;
+  progress_.tokens += step_tokens;
+  progress_.data_cursor = sequence_.cursor();
+  result_.last_loss = loss;
+
+  if (is_first_rank) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    observer_.OnStep({.step = step,
+                      .loss = loss,
+                      .balance_loss = statistics.balance_loss,
+                      .learning_rate = learning_rate,
+                      .gradient_norm = gradient_norm,
+                      .tokens = progress_.tokens,
+                      .step_seconds = seconds,
+                      .tokens_per_second = static_cast<double>(step_tokens) / seconds,
+                      .routing = statistics.routing,
+                      .domains = DomainReports(batch, statistics.sample_loss_sums),
+                      .batch_crc32c = statistics.batch_crc32c});
+  }
+  CrashPoint("after_report");
+  return stop;
+}
+
+std::vector<double> Trainer::ComputeGradients(const std::vector<SampleRef>& batch,
+                                              int64_t first_sample) {
+  const int64_t num_micro_batches = micro_batches_per_rank_ * communicator_.world_size();
+  const size_t record_numel = statistics_shape_.numel();
+  std::vector<double> mine(1 + static_cast<size_t>(micro_batches_per_rank_) * record_numel);
+  for (int64_t i = 0; i < micro_batches_per_rank_; ++i) {
+    // Micro-batches go to ranks in contiguous blocks.
+    const int64_t micro_batch = communicator_.rank() * micro_batches_per_rank_ + i;
+    const int64_t first = micro_batch * options_.micro_batch_samples;
+    const at::Tensor tokens_BS = ReadTokens(batch, first);
+    const model::BatchResult result = model_.ForwardBackward(
+        tokens_BS, {.seed = options_.seed, .first_sample = first_sample + first},
+        1.0 / static_cast<double>(num_micro_batches), gradients_);
+    const uint32_t crc = Crc32c(tokens_BS.const_data_ptr(), tokens_BS.nbytes());
+    PackMicroBatch(
+        statistics_shape_, result, crc,
+        std::span(mine).subspan(1 + static_cast<size_t>(i) * record_numel, record_numel));
+  }
+  mine[0] = static_cast<double>(observer_.stop_requested());
+  return mine;
+}
+
+at::Tensor Trainer::ReadTokens(const std::vector<SampleRef>& batch, int64_t first) const {
+  at::Tensor tokens_BS =
+      at::empty({options_.micro_batch_samples, options_.sequence_length}, at::kLong);
+  int64_t* row = tokens_BS.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < options_.micro_batch_samples; ++i, row += options_.sequence_length) {
+    const SampleRef& sample = batch[static_cast<size_t>(first + i)];
+    dataset_.ReadSample(sampler::Split::kTrain, sample.domain, sample.sample,
+                        options_.sequence_length, row);
+  }
+  return tokens_BS;
+}
+
+std::vector<double> Trainer::AllGather(const std::vector<double>& mine) {
+  std::vector<double> all(mine.size() * static_cast<size_t>(communicator_.world_size()));
+  communicator_.AllGatherBytes(mine.data(), mine.size() * sizeof(double), all.data());
+  return all;
+}
+
+double Trainer::ReduceGradients() {
+  communicator_.ReduceScatterSum(gradients_);
+  const double mine =
+      SumOfSquares(gradients_.const_data_ptr<float>() + owned_.begin, owned_.numel());
+  double sum = 0;
+  for (const double of_rank : AllGather({mine})) sum += of_rank;
+  return std::sqrt(sum);
+}
+
+void Trainer::UpdateParameters(double learning_rate, double gradient_norm) {
+  float* gradients = gradients_.mutable_data_ptr<float>();
+  AdamWStep(options_.adamw, decay_segments_, progress_.step + 1, learning_rate,
+            ClipScale(gradient_norm, options_.clip_norm),
+            parameters_.mutable_data_ptr<float>() + owned_.begin, gradients + owned_.begin,
+            exp_avg_.mutable_data_ptr<float>(), exp_avg_sq_.mutable_data_ptr<float>());
+  // The update has cleared the owned part.
+  std::fill(gradients, gradients + owned_.begin, 0.0f);
+  std::fill(gradients + owned_.end, gradients + gradients_.numel(), 0.0f);
+  communicator_.AllGather(parameters_);
+  model_.SetParameters(parameters_);
+}
+
+std::vector<StepReport::Domain> Trainer::DomainReports(
+    const std::vector<SampleRef>& batch, const std::vector<double>& sample_loss_sums) const {
+  const std::vector<sampler::DatasetDomain>& domains = dataset_.domains();
+  std::vector<double> loss_sums(domains.size());
+  std::vector<int64_t> samples(domains.size());
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const size_t domain = static_cast<size_t>(batch[i].domain);
+    loss_sums[domain] += sample_loss_sums[i];
+    ++samples[domain];
+  }
+  std::vector<StepReport::Domain> reports;
+  for (size_t i = 0; i < domains.size(); ++i) {
+    StepReport::Domain report = {.name = domains[i].name,
+                                 .samples = progress_.data_cursor.domain_samples[i],
+                                 .loss = std::nullopt};
+    if (samples[i] > 0) {
+      report.loss = loss_sums[i] / static_cast<double>(samples[i] * (options_.sequence_length - 1));
+    }
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+void Trainer::SaveCheckpoint() {
+  checkpoint_writer_.Save(progress_, parameters_, exp_avg_, exp_avg_sq_);
+  result_.checkpoint = checkpoint_writer_.Path(progress_.step);
+}
+
+StopReason Trainer::FinishLastCheckpoint() {
+  if (result_.checkpoint.empty()) return StopReason::kNone;  // resumed after the last step
+  const absl::Status written = checkpoint_writer_.Wait();
+  if (!written.ok()) throw CheckpointError(written);
+  if (communicator_.rank() != 0) return StopReason::kNone;
+  const absl::Status committed = observer_.WaitForCommit(result_.checkpoint);
+  if (committed.ok()) return StopReason::kNone;
+  if (observer_.stop_requested() != StopReason::kNone) return observer_.stop_requested();
+  throw CheckpointError(
+      Annotate(committed, fmt::format("committing checkpoint {}", result_.checkpoint)));
+}
+
+}  // namespace moe::training
