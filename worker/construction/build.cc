@@ -1,0 +1,117 @@
+// Shapes: N experts, n width of one expert, I = N n width of the dense FFN, d hidden size.
+#include "worker/construction/build.h"
+
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+#include "common/check.h"
+#include "common/philox.h"
+#include "common/status.h"
+#include "worker/model/arena.h"
+#include "worker/model/parameters.h"
+
+namespace moe::construction {
+namespace {
+
+// The published models' `initializer_range`.
+constexpr float kGateInitStddev = 0.02f;
+
+// Draws consecutive values of one layer's stream, so that each layer's gate is independent of the
+// others and of the size of the model around it.
+class GateInit {
+ public:
+  GateInit(uint64_t seed, int64_t layer) : seed_(seed), layer_(static_cast<uint32_t>(layer)) {}
+
+  void Fill(at::Tensor values) {
+    float* out = values.mutable_data_ptr<float>();
+    const int64_t count = values.numel();
+    for (int64_t i = 0; i < count; i += 4) {
+      const auto normal = Normal4(Philox(seed_, RandomStream::kGateInit, layer_, next_block_++));
+      for (int64_t j = i; j < std::min(i + 4, count); ++j) out[j] = kGateInitStddev * normal[j - i];
+    }
+  }
+
+ private:
+  uint64_t seed_;
+  uint32_t layer_;
+  uint64_t next_block_ = 0;
+};
+
+// Slices one dense FFN into experts.
+void SliceFfn(const at::Tensor& gate_up_2I_d, const at::Tensor& down_d_I,
+              const LayerPartition& partition, at::Tensor experts_gate_up_N_2n_d,
+              at::Tensor experts_down_N_d_n) {
+  const int64_t width = down_d_I.size(1);
+  const at::Tensor gate_I_d = gate_up_2I_d.narrow(0, 0, width);
+  const at::Tensor up_I_d = gate_up_2I_d.narrow(0, width, width);
+  for (size_t e = 0; e < partition.experts.size(); ++e) {
+    const std::vector<int64_t>& neurons = partition.experts[e];
+    const int64_t n = static_cast<int64_t>(neurons.size());
+    const at::Tensor index_n = at::from_blob(const_cast<int64_t*>(neurons.data()), {n}, at::kLong);
+    at::Tensor expert_2n_d = experts_gate_up_N_2n_d.select(0, static_cast<int64_t>(e));
+    expert_2n_d.narrow(0, 0, n).copy_(at::index_select(gate_I_d, 0, index_n));
+    expert_2n_d.narrow(0, n, n).copy_(at::index_select(up_I_d, 0, index_n));
+    experts_down_N_d_n.select(0, static_cast<int64_t>(e))
+        .copy_(at::index_select(down_d_I, 1, index_n));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig& dense,
+                                                    const artefacts::MoeConfig& moe) {
+  if (dense.is_moe()) {
+    return InvalidArgument(
+        "the model is a mixture of {} experts already; construct takes a dense one",
+        dense.moe.num_experts);
+  }
+  MOE_RETURN_IF_ERROR(CheckSplit(dense.intermediate_size, moe.num_experts));
+  if (moe.top_k < 1 || moe.top_k > moe.num_experts) {
+    return InvalidArgument("top_k={} must be from 1 to num_experts={}", moe.top_k, moe.num_experts);
+  }
+  if (moe.gate_network != "mlp" && moe.gate_network != "linear") {
+    return InvalidArgument("gate_network=\"{}\" must be \"mlp\" or \"linear\"", moe.gate_network);
+  }
+  if (!(moe.score_scale_factor > 0)) {
+    return InvalidArgument("score_scale_factor={} must be above 0; the published models use {}",
+                           moe.score_scale_factor, double(moe.num_experts) / double(moe.top_k));
+  }
+  artefacts::ModelConfig config = dense;
+  config.moe = moe;
+  config.moe.expert_width = dense.intermediate_size / moe.num_experts;
+  return config;
+}
+
+at::Tensor BuildMoe(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
+                    const artefacts::ModelConfig& moe_config, const Partition& partition,
+                    uint64_t seed, const std::function<void(int64_t)>& after_layer) {
+  MOE_CHECK(static_cast<int64_t>(partition.layers.size()) == dense.num_layers);
+  const model::ParameterLayout from(dense), to(moe_config);
+  at::Tensor parameters = at::zeros({to.arena_numel()}, at::kFloat);
+  const auto source = [&](const std::string& name) {
+    return model::View(dense_parameters, from.Find(name));
+  };
+  const auto target = [&](const std::string& name) {
+    return model::View(parameters, to.Find(name));
+  };
+
+  model::CopyShared(from, dense_parameters, to, parameters);
+  for (int64_t i = 0; i < dense.num_layers; ++i) {
+    const std::string layer = fmt::format("layers.{}.", i);
+    SliceFfn(source(layer + "gate_up"), source(layer + "down"), partition.layers[i],
+             target(layer + "experts.gate_up"), target(layer + "experts.down"));
+    GateInit gate(seed, i);
+    gate.Fill(target(layer + "router.0"));
+    if (to.Has(layer + "router.2")) gate.Fill(target(layer + "router.2"));
+    // The noise weights stay zero: sigma starts at ln 2 + epsilon.
+    after_layer(i + 1);
+  }
+  return parameters;
+}
+
+}  // namespace moe::construction

@@ -1,0 +1,60 @@
+#include "worker/construction/partition.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "common/check.h"
+#include "common/philox.h"
+#include "common/status.h"
+
+namespace moe::construction {
+namespace {
+
+// "2, 3, 4, 6": divisors of `width` from 2, at most the first 16 of them.
+std::string ExpertCounts(int64_t width) {
+  std::string text;
+  int listed = 0;
+  for (int64_t n = 2; n <= width; ++n) {
+    if (width % n != 0) continue;
+    if (++listed > 16) return text + ", ...";
+    text += (text.empty() ? "" : ", ") + std::to_string(n);
+  }
+  return text;
+}
+
+LayerPartition ShuffleLayer(int64_t width, int64_t num_experts, PhiloxGenerator generator) {
+  // labels[n] is the expert of neuron n; shuffling labels, not neurons, keeps experts ascending.
+  const int64_t expert_width = width / num_experts;
+  std::vector<int64_t> labels(width);
+  for (int64_t n = 0; n < width; ++n) labels[n] = n / expert_width;
+  for (int64_t last = width - 1; last > 0; --last) {
+    std::swap(labels[last], labels[generator.Below(last + 1)]);
+  }
+  LayerPartition layer;
+  layer.experts.resize(num_experts);
+  for (int64_t n = 0; n < width; ++n) layer.experts[labels[n]].push_back(n);
+  return layer;
+}
+
+}  // namespace
+
+absl::Status CheckSplit(int64_t width, int64_t num_experts) {
+  if (num_experts >= 1 && width % num_experts == 0) return absl::OkStatus();
+  return InvalidArgument("num_experts={} does not divide the FFN width {}; use one of {}",
+                         num_experts, width, ExpertCounts(width));
+}
+
+Partition IndependentRandom(int64_t num_layers, int64_t width, int64_t num_experts, uint64_t seed) {
+  MOE_CHECK(CheckSplit(width, num_experts).ok());
+  Partition partition;
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    partition.layers.push_back(ShuffleLayer(
+        width, num_experts,
+        PhiloxGenerator(seed, RandomStream::kExpertPartition, static_cast<uint32_t>(layer))));
+  }
+  return partition;
+}
+
+}  // namespace moe::construction

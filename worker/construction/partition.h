@@ -1,0 +1,32 @@
+// Which neurons of each dense FFN go to which expert: pure, no tensors.
+//
+// A neuron is one row of the gate and up projections and the same column of the down projection.
+// Method names and seeds are part of recorded results.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace moe::construction {
+
+struct LayerPartition {
+  // Per expert the dense neurons that it takes, ascending.
+  std::vector<std::vector<int64_t>> experts;
+};
+
+struct Partition {
+  std::vector<LayerPartition> layers;
+};
+
+// INVALID_ARGUMENT, with the counts that would work, where `num_experts` does not divide `width`.
+absl::Status CheckSplit(int64_t width, int64_t num_experts);
+
+// Independent-Random, the best of the paper's methods (section 3.1): every layer's neurons are
+// dealt at random into `num_experts` experts of equal size. Differs from the published code, which
+// never sets a seed: each layer is a Fisher-Yates shuffle of its own, a function of (seed, layer),
+// so that one layer can be repeated without the others. CheckSplit must hold.
+Partition IndependentRandom(int64_t num_layers, int64_t width, int64_t num_experts, uint64_t seed);
+
+}  // namespace moe::construction
