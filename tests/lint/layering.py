@@ -19,7 +19,7 @@ RULES = {
     "storage/artefacts": ["common"],
     "storage/rocks": ["common", "moe/v1"],
     "sampler": ["common", "storage/artefacts"],
-    "coordinator": ["common", "moe/v1", "storage"],
+    "coordinator": ["common", "moe/v1", "storage", "coordinator"],
     "coordinator/scheduler": ["common"],
     "moectl": ["common", "moe/v1"],
     "worker/daemon": ["common", "moe/v1"],
@@ -54,7 +54,7 @@ THIRD_PARTY = {
 THIRD_PARTY["ATen/"] = THIRD_PARTY["c10/"] = THIRD_PARTY["torch/"]
 
 # Pure parts: no clock, no I/O, no threads, no third party.
-PURE = ["coordinator/scheduler/", "coordinator/job_state.", "sampler/sample_sequence.",
+PURE = ["coordinator/scheduler/", "sampler/sample_sequence.",
         "worker/construction/partition.", "worker/training/schedule."]
 IMPURE = re.compile(r"^(common/(clock|file|log|subprocess|run_channel)\.h|chrono|thread|mutex|fstream|"
                     r"iostream|filesystem|spdlog/.*|absl/synchronization/.*|ATen/.*|torch/.*|moe/v1/.*)$")

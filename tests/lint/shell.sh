@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# shellcheck on every script, yamllint on every YAML file.
+# Every script through shellcheck, every YAML file through yamllint.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mapfile -t scripts < <(git ls-files -co --exclude-standard '*.sh' '.ci/run' | while read -r f; do [ -f "$f" ] && echo "$f"; done)
