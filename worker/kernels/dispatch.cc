@@ -41,10 +41,12 @@ void Dispatch::Build(const int32_t* expert, int64_t num_tokens, int64_t slots_pe
 }
 
 template <typename T>
-void GatherRows(const Dispatch& dispatch, const T* x, int64_t d, T* to) {
-  ParallelFor(dispatch.rows(), kMinRowsPerThread, [&, x, d, to](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      std::memcpy(to + row * d, x + dispatch.token_of_row[row] * d, d * sizeof(T));
+void GatherRows(const Dispatch& dispatch, int64_t first_row, int64_t rows, const T* x, int64_t d,
+                T* to) {
+  const int32_t* token = dispatch.token_of_row.data() + first_row;
+  ParallelFor(rows, kMinRowsPerThread, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(to + i * d, x + token[i] * d, d * sizeof(T));
     }
   });
 }
@@ -62,8 +64,9 @@ void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, float* y) {
               });
 }
 
-template void GatherRows(const Dispatch&, const float*, int64_t, float*);
-template void GatherRows(const Dispatch&, const c10::BFloat16*, int64_t, c10::BFloat16*);
+template void GatherRows(const Dispatch&, int64_t, int64_t, const float*, int64_t, float*);
+template void GatherRows(const Dispatch&, int64_t, int64_t, const c10::BFloat16*, int64_t,
+                         c10::BFloat16*);
 template void CombineRows(const Dispatch&, const float*, int64_t, float*);
 template void CombineRows(const Dispatch&, const c10::BFloat16*, int64_t, float*);
 

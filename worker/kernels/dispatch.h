@@ -23,9 +23,10 @@ struct Dispatch {
   int64_t rows() const { return static_cast<int64_t>(token_of_row.size()); }
 };
 
-// to[row, :] = x[token of row, :]
+// to[i, :] = x[token of row first_row + i, :], for `rows` rows.
 template <typename T>
-void GatherRows(const Dispatch& dispatch, const T* x, int64_t d, T* to);
+void GatherRows(const Dispatch& dispatch, int64_t first_row, int64_t rows, const T* x, int64_t d,
+                T* to);
 
 // y[token, :] += sum over the token's slots of from[row of slot, :], in slot order: no atomics, so
 // the same bits every time. T is float or c10::BFloat16; the sum is fp32.

@@ -29,8 +29,8 @@ struct ModelOptions {
   LoadEstimator load_estimator = LoadEstimator::kCorrect;
 };
 
-// What decides the gate's noise: draw (layer, token, expert) is a function of the seed, the step and
-// the global index of the sample, so it does not depend on ranks, threads or micro-batches.
+// What decides the gate's noise: draw (layer, token, expert) is a function of the seed, the step
+// and the global index of the sample, so it does not depend on ranks, threads or micro-batches.
 struct NoiseContext {
   uint64_t seed = 0;
   int64_t first_sample = 0;  // global index of the micro-batch's first sample, unique over the run
@@ -74,8 +74,9 @@ class Model {
   // fp32 [B, S, V], evaluation mode; for tests and small inputs.
   at::Tensor Logits(const at::Tensor& tokens_BS);
 
+  class Impl;  // one per compute type; known to model.cc alone
+
  private:
-  class Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,155 @@
+#include "worker/model/ffn.h"
+
+#include <algorithm>
+
+#include "worker/kernels/gemm.h"
+#include "worker/kernels/swiglu.h"
+
+namespace moe::model {
+namespace {
+
+using kernels::CombineRows;
+using kernels::Dispatch;
+using kernels::GatherRows;
+using kernels::Gemm;
+using kernels::Matrix;
+using kernels::Output;
+using kernels::SwiGluBackward;
+using kernels::SwiGluForward;
+
+}  // namespace
+
+template <typename Float>
+void DenseFfnForward(const FfnWeights<Float>& weights, const Float* x_Td, int64_t tokens, int64_t d,
+                     int64_t n, FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td) {
+  Float* gate_up = saved.gate_up.Reserve(tokens * 2 * n);
+  Float* h = scratch.rows_n.Reserve(tokens * n);
+  Gemm(Matrix<const Float>(x_Td, tokens, d),
+       Matrix<const Float>(weights.gate_up, 2 * n, d).Transposed(), Output::kOverwrite,
+       Matrix<Float>(gate_up, tokens, 2 * n));
+  SwiGluForward<Float>(gate_up, /*scale=*/nullptr, tokens, n, h);
+  Gemm(Matrix<const Float>(h, tokens, n), Matrix<const Float>(weights.down, d, n).Transposed(),
+       Output::kAdd, Matrix<float>(y_Td, tokens, d));
+}
+
+template <typename Float>
+void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const Float* dy_Td,
+                      int64_t tokens, int64_t d, int64_t n, const FfnSaved<Float>& saved,
+                      FfnScratch<Float>& scratch, const FfnGradients& gradients, float* dx_Td) {
+  Float* h = scratch.rows_n.Reserve(tokens * n);
+  Float* dh = scratch.grad_n.Reserve(tokens * n);
+  Float* dgate_up = scratch.rows_2n.Reserve(tokens * 2 * n);
+  const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d), dgu(dgate_up, tokens, 2 * n);
+
+  Gemm(dy, Matrix<const Float>(weights.down, d, n), Output::kOverwrite,
+       Matrix<Float>(dh, tokens, n));
+  SwiGluBackward<Float>(dh, saved.gate_up.data(), /*scale=*/nullptr, tokens, n, dgate_up,
+                        /*dscale=*/nullptr, h);
+  Gemm(dy.Transposed(), Matrix<const Float>(h, tokens, n), Output::kAdd,
+       Matrix<float>(gradients.down, d, n));
+  Gemm(dgu.Transposed(), x, Output::kAdd, Matrix<float>(gradients.gate_up, 2 * n, d));
+  Gemm(dgu, Matrix<const Float>(weights.gate_up, 2 * n, d), Output::kOverwrite,
+       Matrix<float>(dx_Td, tokens, d));
+}
+
+template <typename Float>
+void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                   const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                   const float* noise_TN, int64_t tokens, int64_t d, FfnSaved<Float>& saved,
+                   FfnScratch<Float>& scratch, float* y_Td) {
+  const int64_t N = config.num_experts, k = config.top_k, n = config.expert_width;
+  GateForward(config, estimator, weights.gate, x_fp32_Td, tokens, d, noise_TN, saved.gate);
+
+  Dispatch& dispatch = saved.dispatch;
+  dispatch.Build(saved.gate.indices.data(), tokens, k, N);
+  float* row_scale = saved.row_scale.Reserve(tokens * k);
+  for (int64_t row = 0; row < tokens * k; ++row) {
+    row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] *
+                     static_cast<float>(config.score_scale_factor);
+  }
+
+  // Expert by expert, so that an expert's rows are still in the cache for its next product.
+  Float* gate_up = saved.gate_up.Reserve(tokens * k * 2 * n);
+  Float* out_rows = scratch.rows_d.Reserve(tokens * k * d);
+  for (int64_t e = 0; e < N; ++e) {
+    const int64_t first = dispatch.first_row[e], rows = dispatch.first_row[e + 1] - first;
+    if (rows == 0) continue;
+    Float* x = scratch.expert_d.Reserve(tokens * d);
+    Float* h = scratch.rows_n.Reserve(tokens * n);
+    GatherRows(dispatch, first, rows, x_Td, d, x);
+    Gemm(Matrix<const Float>(x, rows, d),
+         Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d).Transposed(),
+         Output::kOverwrite, Matrix<Float>(gate_up + first * 2 * n, rows, 2 * n));
+    SwiGluForward<Float>(gate_up + first * 2 * n, row_scale + first, rows, n, h);
+    Gemm(Matrix<const Float>(h, rows, n),
+         Matrix<const Float>(weights.down + e * d * n, d, n).Transposed(), Output::kOverwrite,
+         Matrix<Float>(out_rows + first * d, rows, d));
+  }
+  CombineRows<Float>(dispatch, out_rows, d, y_Td);
+}
+
+template <typename Float>
+void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                    const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
+                    const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                    const FfnGradients& gradients, float* dx_Td) {
+  const int64_t N = config.num_experts, k = config.top_k, n = config.expert_width;
+  const Dispatch& dispatch = saved.dispatch;
+  const float* row_scale = saved.row_scale.data();
+  Float* dx_rows = scratch.rows_d.Reserve(tokens * k * d);
+  float* dscale = scratch.dscale.Reserve(tokens * k);
+
+  for (int64_t e = 0; e < N; ++e) {
+    const int64_t first = dispatch.first_row[e], rows = dispatch.first_row[e + 1] - first;
+    if (rows == 0) continue;
+    Float* rows_d = scratch.expert_d.Reserve(tokens * d);
+    Float* h = scratch.rows_n.Reserve(tokens * n);
+    Float* dh = scratch.grad_n.Reserve(tokens * n);
+    Float* dgate_up = scratch.rows_2n.Reserve(tokens * 2 * n);
+    const Matrix<const Float> block(rows_d, rows, d), dgu(dgate_up, rows, 2 * n);
+
+    GatherRows(dispatch, first, rows, dy_Td, d, rows_d);
+    Gemm(block, Matrix<const Float>(weights.down + e * d * n, d, n), Output::kOverwrite,
+         Matrix<Float>(dh, rows, n));
+    SwiGluBackward<Float>(dh, saved.gate_up.data() + first * 2 * n, row_scale + first, rows, n,
+                          dgate_up, dscale + first, h);
+    Gemm(block.Transposed(), Matrix<const Float>(h, rows, n), Output::kAdd,
+         Matrix<float>(gradients.down + e * d * n, d, n));
+
+    GatherRows(dispatch, first, rows, x_Td, d, rows_d);
+    Gemm(dgu.Transposed(), block, Output::kAdd,
+         Matrix<float>(gradients.gate_up + e * 2 * n * d, 2 * n, d));
+    Gemm(dgu, Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d), Output::kOverwrite,
+         Matrix<Float>(dx_rows + first * d, rows, d));
+  }
+
+  float* dscores = scratch.dscores.Reserve(tokens * k);
+  for (int64_t slot = 0; slot < tokens * k; ++slot) {
+    dscores[slot] =
+        dscale[dispatch.row_of_slot[slot]] * static_cast<float>(config.score_scale_factor);
+  }
+  std::fill_n(dx_Td, tokens * d, 0.0f);
+  CombineRows<Float>(dispatch, dx_rows, d, dx_Td);
+  GateBackward(config, estimator, weights.gate, x_fp32_Td, d, saved.gate, dscores, balance_scale,
+               gradients.gate, dx_Td);
+}
+
+#define MOE_INSTANTIATE(Float)                                                                     \
+  template void DenseFfnForward(const FfnWeights<Float>&, const Float*, int64_t, int64_t, int64_t, \
+                                FfnSaved<Float>&, FfnScratch<Float>&, float*);                     \
+  template void DenseFfnBackward(const FfnWeights<Float>&, const Float*, const Float*, int64_t,    \
+                                 int64_t, int64_t, const FfnSaved<Float>&, FfnScratch<Float>&,     \
+                                 const FfnGradients&, float*);                                     \
+  template void MoeFfnForward(const artefacts::MoeConfig&, LoadEstimator,                          \
+                              const FfnWeights<Float>&, const Float*, const float*, const float*,  \
+                              int64_t, int64_t, FfnSaved<Float>&, FfnScratch<Float>&, float*);     \
+  template void MoeFfnBackward(const artefacts::MoeConfig&, LoadEstimator,                         \
+                               const FfnWeights<Float>&, const Float*, const float*, const Float*, \
+                               double, int64_t, int64_t, const FfnSaved<Float>&,                   \
+                               FfnScratch<Float>&, const FfnGradients&, float*)
+MOE_INSTANTIATE(float);
+MOE_INSTANTIATE(c10::BFloat16);
+#undef MOE_INSTANTIATE
+
+}  // namespace moe::model

@@ -1,0 +1,74 @@
+// The feed-forward part of a decoder layer, forward and backward: dense, or a mixture of experts.
+//
+// T tokens, d hidden size, n FFN (or expert) width, N experts, k experts per token, R = T k rows.
+// Float is what the model computes in: float or c10::BFloat16.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+
+#include <cstdint>
+
+#include "storage/artefacts/model_config.h"
+#include "worker/kernels/buffer.h"
+#include "worker/kernels/dispatch.h"
+#include "worker/model/gate.h"
+
+namespace moe::model {
+
+template <typename Float>
+struct FfnWeights {
+  const Float* gate_up = nullptr;  // [2 n, d], or [N, 2 n, d]
+  const Float* down = nullptr;     // [d, n], or [N, d, n]
+  GateWeights gate;                // of a mixture
+};
+
+struct FfnGradients {
+  float* gate_up = nullptr;
+  float* down = nullptr;
+  GateGradients gate;
+};
+
+// What one layer keeps from its forward to its backward.
+template <typename Float>
+struct FfnSaved {
+  kernels::Buffer<Float> gate_up;  // [T, 2 n], or [R, 2 n]
+  GateResult gate;
+  kernels::Dispatch dispatch;
+  kernels::Buffer<float> row_scale;  // [R]: score * score_scale_factor
+};
+
+// Room for one layer at a time.
+template <typename Float>
+struct FfnScratch {
+  kernels::Buffer<Float> rows_d, expert_d, rows_n, rows_2n, grad_n;
+  kernels::Buffer<float> dscale, dscores;
+};
+
+// y_Td += down(silu(gate x) * up x)
+template <typename Float>
+void DenseFfnForward(const FfnWeights<Float>& weights, const Float* x_Td, int64_t tokens, int64_t d,
+                     int64_t n, FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td);
+
+// dx_Td is overwritten; weight gradients are added.
+template <typename Float>
+void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const Float* dy_Td,
+                      int64_t tokens, int64_t d, int64_t n, const FfnSaved<Float>& saved,
+                      FfnScratch<Float>& scratch, const FfnGradients& gradients, float* dx_Td);
+
+// y_Td += sum over a token's experts of score * scale factor * expert(x). The gate reads x_fp32_Td,
+// the same values before rounding. noise_TN as in GateForward.
+template <typename Float>
+void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                   const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                   const float* noise_TN, int64_t tokens, int64_t d, FfnSaved<Float>& saved,
+                   FfnScratch<Float>& scratch, float* y_Td);
+
+// balance_scale is the gradient of the loss by saved.gate.balance_loss.
+template <typename Float>
+void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                    const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
+                    const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                    const FfnGradients& gradients, float* dx_Td);
+
+}  // namespace moe::model

@@ -1,0 +1,274 @@
+#include "worker/model/gate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "common/philox.h"
+#include "worker/kernels/gemm.h"
+#include "worker/kernels/parallel.h"
+
+namespace moe::model {
+namespace {
+
+using kernels::Gemm;
+using kernels::Matrix;
+using kernels::Output;
+using kernels::ParallelFor;
+
+constexpr int64_t kMinTokensPerThread = 64;
+constexpr double kCvEpsilon = 1e-10;
+
+float Softplus(float x) { return x > 20.0f ? x : std::log1p(std::exp(x)); }
+float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double UnbiasedVariance(const std::vector<double>& values, double mean) {
+  double sum = 0;
+  for (double value : values) sum += (value - mean) * (value - mean);
+  return sum / static_cast<double>(values.size() - 1);
+}
+
+// Squared coefficient of variation; 0 for a single expert.
+double CvSquared(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  const double mean = Mean(values);
+  return UnbiasedVariance(values, mean) / (mean * mean + kCvEpsilon);
+}
+
+std::vector<double> CvSquaredGradient(const std::vector<double>& values) {
+  std::vector<double> gradient(values.size(), 0.0);
+  if (values.size() < 2) return gradient;
+  const double count = static_cast<double>(values.size()), mean = Mean(values);
+  const double square = mean * mean + kCvEpsilon;
+  const double through_mean = UnbiasedVariance(values, mean) * 2 * mean / (count * square * square);
+  for (size_t i = 0; i < values.size(); ++i) {
+    gradient[i] = 2 * (values[i] - mean) / ((count - 1) * square) - through_mean;
+  }
+  return gradient;
+}
+
+// One token's view of the noisy logits.
+struct NoisyToken {
+  const float* g = nullptr;
+  const float* n = nullptr;          // null without noise
+  const float* raw_sigma = nullptr;  // null without noise
+  float epsilon = 0;
+
+  float Sigma(int64_t e) const { return Softplus(raw_sigma[e]) + epsilon; }
+  float Z(int64_t e) const { return n == nullptr ? g[e] : g[e] + n[e] * Sigma(e); }
+};
+
+NoisyToken TokenAt(const GateResult& result, int64_t token, int64_t N, double epsilon) {
+  NoisyToken view{.g = result.logits.data() + token * N, .epsilon = static_cast<float>(epsilon)};
+  if (!result.noise.empty()) {
+    view.n = result.noise.data() + token * N;
+    view.raw_sigma = result.raw_sigma.data() + token * N;
+  }
+  return view;
+}
+
+// The smooth load estimate of one (token, expert): Phi((g - threshold) / sigma).
+struct LoadTerm {
+  bool against_runner_up;  // threshold: the (k+1)-th z for an expert that is in, else the k-th
+  float sigma, u;          // u = (g - threshold) / sigma
+};
+
+LoadTerm LoadTermOf(const NoisyToken& token, int64_t expert, float z_last_in, float z_runner_up,
+                    LoadEstimator estimator) {
+  const float sigma = token.Sigma(expert), noise = token.n[expert] * sigma;
+  // The published code compares the noise alone with the threshold; Shazeer et al. compare the
+  // noisy logit, which makes the loads add up to k T.
+  const float tested = estimator == LoadEstimator::kCompat ? noise : token.g[expert] + noise;
+  const bool is_in = tested > z_runner_up;
+  const float threshold = is_in ? z_runner_up : z_last_in;
+  return {is_in, sigma, (token.g[expert] - threshold) / sigma};
+}
+
+float NormalCdf(float u) { return 0.5f * (1.0f + std::erf(u * 0.70710678118654752f)); }
+float NormalDensity(float u) { return 0.39894228040143268f * std::exp(-0.5f * u * u); }
+
+}  // namespace
+
+void GateForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                 const GateWeights& weights, const float* x_Td, int64_t tokens, int64_t d,
+                 const float* standard_normal_TN, GateResult& result) {
+  const int64_t N = config.num_experts, k = config.top_k, wanted = std::min(k + 1, N);
+  const bool is_mlp = weights.router_2 != nullptr;
+  const bool has_noise = standard_normal_TN != nullptr;
+  const bool smooth_load = has_noise && k < N;
+
+  result.tokens = tokens;
+  result.logits.resize(tokens * N);
+  result.hidden.resize(is_mlp ? tokens * N : 0);
+  result.noise.assign(standard_normal_TN, standard_normal_TN + (has_noise ? tokens * N : 0));
+  result.raw_sigma.resize(has_noise ? tokens * N : 0);
+  result.indices.resize(tokens * k);
+  result.scores.resize(tokens * k);
+  result.runner_up.resize(k < N ? tokens : 0);
+
+  const Matrix<const float> x(x_Td, tokens, d);
+  float* first = is_mlp ? result.hidden.data() : result.logits.data();
+  Gemm(x, Matrix<const float>(weights.router_0, N, d).Transposed(), Output::kOverwrite,
+       Matrix<float>(first, tokens, N));
+  if (is_mlp) {
+    ParallelFor(tokens * N, kMinTokensPerThread * N, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) first[i] = std::tanh(first[i]);
+    });
+    Gemm(Matrix<const float>(first, tokens, N),
+         Matrix<const float>(weights.router_2, N, N).Transposed(), Output::kOverwrite,
+         Matrix<float>(result.logits.data(), tokens, N));
+  }
+  if (has_noise) {
+    Gemm(x, Matrix<const float>(weights.noise, N, d).Transposed(), Output::kOverwrite,
+         Matrix<float>(result.raw_sigma.data(), tokens, N));
+  }
+
+  std::vector<float> load_TN(smooth_load ? tokens * N : 0);
+  ParallelFor(tokens, kMinTokensPerThread, [&](int64_t begin, int64_t end) {
+    std::vector<float> z(N);
+    std::vector<int32_t> order(N);
+    for (int64_t t = begin; t < end; ++t) {
+      const NoisyToken token = TokenAt(result, t, N, config.noise_epsilon);
+      for (int64_t e = 0; e < N; ++e) z[e] = token.Z(e);
+      std::iota(order.begin(), order.end(), 0);
+      std::partial_sort(order.begin(), order.begin() + wanted, order.end(),
+                        [&](int32_t a, int32_t b) { return z[a] != z[b] ? z[a] > z[b] : a < b; });
+
+      float sum = 0;
+      float* scores = result.scores.data() + t * k;
+      for (int64_t j = 0; j < k; ++j) {
+        result.indices[t * k + j] = order[j];
+        scores[j] = std::exp(z[order[j]] - z[order[0]]);
+        sum += scores[j];
+      }
+      for (int64_t j = 0; j < k; ++j) scores[j] /= sum;
+      if (k < N) result.runner_up[t] = order[k];
+      if (!smooth_load) continue;
+      for (int64_t e = 0; e < N; ++e) {
+        const LoadTerm term = LoadTermOf(token, e, z[order[k - 1]], z[order[k]], estimator);
+        load_TN[t * N + e] = NormalCdf(term.u);
+      }
+    }
+  });
+
+  result.importance.assign(N, 0.0);
+  result.load.assign(N, 0.0);
+  result.routed.assign(N, 0);
+  for (int64_t slot = 0; slot < tokens * k; ++slot) {
+    const int32_t expert = result.indices[slot];
+    result.importance[expert] += result.scores[slot];
+    ++result.routed[expert];
+    // A score can underflow to zero; the published code does not count it.
+    if (!smooth_load && result.scores[slot] > 0) result.load[expert] += 1;
+  }
+  if (smooth_load) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t e = 0; e < N; ++e) result.load[e] += load_TN[t * N + e];
+    }
+  }
+  result.balance_loss =
+      config.balance_loss_weight * (CvSquared(result.importance) + CvSquared(result.load));
+}
+
+void GateBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                  const GateWeights& weights, const float* x_Td, int64_t d,
+                  const GateResult& result, const float* dscores_Tk, double balance_scale,
+                  const GateGradients& gradients, float* dx_Td) {
+  const int64_t N = config.num_experts, k = config.top_k, tokens = result.tokens;
+  const bool is_mlp = weights.router_2 != nullptr;
+  const bool has_noise = !result.noise.empty();
+  const bool smooth_load = has_noise && k < N;
+
+  const double weight = config.balance_loss_weight * balance_scale;
+  std::vector<double> dimportance = CvSquaredGradient(result.importance);
+  for (double& value : dimportance) value *= weight;
+  std::vector<double> dload = CvSquaredGradient(result.load);
+  for (double& value : dload) value *= weight;
+
+  std::vector<float> dlogits(tokens * N), draw_sigma(has_noise ? tokens * N : 0);
+  ParallelFor(tokens, kMinTokensPerThread, [&](int64_t begin, int64_t end) {
+    std::vector<float> dz(N), dg(N), dsigma(N), dscore(k);
+    for (int64_t t = begin; t < end; ++t) {
+      const NoisyToken token = TokenAt(result, t, N, config.noise_epsilon);
+      const int32_t* chosen = result.indices.data() + t * k;
+      const float* scores = result.scores.data() + t * k;
+      std::fill(dz.begin(), dz.end(), 0.0f);
+      std::fill(dg.begin(), dg.end(), 0.0f);
+      std::fill(dsigma.begin(), dsigma.end(), 0.0f);
+
+      // Softmax over the chosen.
+      float dot = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        dscore[j] = dscores_Tk[t * k + j] + static_cast<float>(dimportance[chosen[j]]);
+        dot += dscore[j] * scores[j];
+      }
+      for (int64_t j = 0; j < k; ++j) dz[chosen[j]] += scores[j] * (dscore[j] - dot);
+
+      // The load estimate: by g, by sigma, and by the thresholds, which are two experts' z.
+      if (smooth_load) {
+        const int32_t last_in = chosen[k - 1], runner_up = result.runner_up[t];
+        const float z_last_in = token.Z(last_in), z_runner_up = token.Z(runner_up);
+        for (int64_t e = 0; e < N; ++e) {
+          const LoadTerm term = LoadTermOf(token, e, z_last_in, z_runner_up, estimator);
+          const float du = static_cast<float>(dload[e]) * NormalDensity(term.u) / term.sigma;
+          dg[e] += du;
+          dz[term.against_runner_up ? runner_up : last_in] -= du;
+          dsigma[e] -= du * term.u;
+        }
+      }
+      for (int64_t e = 0; e < N; ++e) {
+        dlogits[t * N + e] = dg[e] + dz[e];
+        if (!has_noise) continue;
+        draw_sigma[t * N + e] = (dsigma[e] + dz[e] * token.n[e]) * Sigmoid(token.raw_sigma[e]);
+      }
+    }
+  });
+
+  const Matrix<const float> x(x_Td, tokens, d);
+  const Matrix<float> dx(dx_Td, tokens, d);
+  // d = gradient of a product of x and w: into dw and dx.
+  auto linear_backward = [&](const std::vector<float>& gradient, const float* w, float* dw) {
+    const Matrix<const float> dy(gradient.data(), tokens, N);
+    Gemm(dy.Transposed(), x, Output::kAdd, Matrix<float>(dw, N, d));
+    Gemm(dy, Matrix<const float>(w, N, d), Output::kAdd, dx);
+  };
+  if (is_mlp) {
+    const Matrix<const float> dy(dlogits.data(), tokens, N);
+    const Matrix<const float> hidden(result.hidden.data(), tokens, N);
+    Gemm(dy.Transposed(), hidden, Output::kAdd, Matrix<float>(gradients.router_2, N, N));
+    std::vector<float> dhidden(tokens * N);
+    Gemm(dy, Matrix<const float>(weights.router_2, N, N), Output::kOverwrite,
+         Matrix<float>(dhidden.data(), tokens, N));
+    for (int64_t i = 0; i < tokens * N; ++i) {
+      dhidden[i] *= 1.0f - result.hidden[i] * result.hidden[i];
+    }
+    linear_backward(dhidden, weights.router_0, gradients.router_0);
+  } else {
+    linear_backward(dlogits, weights.router_0, gradients.router_0);
+  }
+  if (has_noise) linear_backward(draw_sigma, weights.noise, gradients.noise);
+}
+
+void DrawGateNoise(const NoiseContext& context, int64_t layer, int64_t batch, int64_t sequence,
+                   int64_t num_experts, float* out) {
+  ParallelFor(batch * sequence, kMinTokensPerThread, [=](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const uint64_t sample = static_cast<uint64_t>(context.first_sample + t / sequence);
+      const uint64_t position = static_cast<uint64_t>(t % sequence);
+      for (int64_t e = 0; e < num_experts; e += 4) {
+        const uint64_t index = sample << 24 | position << 6 | static_cast<uint64_t>(e / 4);
+        const std::array<float, 4> normal = Normal4(
+            Philox(context.seed, RandomStream::kGateNoise, static_cast<uint32_t>(layer), index));
+        for (int64_t i = 0; i < 4 && e + i < num_experts; ++i) {
+          out[t * num_experts + e + i] = normal[i];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace moe::model

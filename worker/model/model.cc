@@ -1,0 +1,388 @@
+#include "worker/model/model.h"
+
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "worker/kernels/buffer.h"
+#include "worker/kernels/convert.h"
+#include "worker/kernels/gemm.h"
+#include "worker/kernels/parallel.h"
+#include "worker/kernels/rms_norm.h"
+#include "worker/kernels/rope.h"
+#include "worker/model/decoder_layer.h"
+#include "worker/model/gate.h"
+#include "worker/model/lm_head.h"
+
+namespace moe::model {
+namespace {
+
+using artefacts::ModelConfig;
+using kernels::Buffer;
+
+void CheckConfig(const ModelConfig& config) {
+  auto require = [](bool holds, const std::string& problem) {
+    if (!holds) throw std::invalid_argument("model config: " + problem);
+  };
+  require(config.num_kv_heads > 0 && config.num_heads % config.num_kv_heads == 0,
+          fmt::format("num_heads={} is not a multiple of num_kv_heads={}", config.num_heads,
+                      config.num_kv_heads));
+  require(config.head_dim > 0 && config.head_dim % 2 == 0,
+          fmt::format("head_dim={} must be even for rotary positions", config.head_dim));
+  if (!config.is_moe()) return;
+  require(config.moe.top_k > 0 && config.moe.top_k <= config.moe.num_experts,
+          fmt::format("top_k={} must be in 1..num_experts={}", config.moe.top_k,
+                      config.moe.num_experts));
+  require(config.moe.num_experts <= 256,
+          fmt::format("num_experts={} is above 256, the most the gate's noise is numbered for",
+                      config.moe.num_experts));
+}
+
+// The micro-batch, checked.
+struct Tokens {
+  int64_t batch, sequence;
+  const int64_t* ids;            // [B S]
+  std::vector<int64_t> targets;  // [B S]: the next token; -1 at the end of a sample
+
+  int64_t count() const { return batch * sequence; }
+};
+
+Tokens ReadTokens(const at::Tensor& tokens_BS, const ModelConfig& config) {
+  if (tokens_BS.dim() != 2 || tokens_BS.scalar_type() != at::kLong || !tokens_BS.is_contiguous() ||
+      !tokens_BS.device().is_cpu()) {
+    throw std::invalid_argument("tokens must be a contiguous int64 CPU tensor [B, S]");
+  }
+  Tokens tokens{.batch = tokens_BS.size(0),
+                .sequence = tokens_BS.size(1),
+                .ids = tokens_BS.const_data_ptr<int64_t>(),
+                .targets = {}};
+  if (tokens.batch < 1 || tokens.sequence < 1) {
+    throw std::invalid_argument(
+        fmt::format("a batch of {} x {} tokens is empty", tokens.batch, tokens.sequence));
+  }
+  if (config.context_length > 0 && tokens.sequence > config.context_length) {
+    throw std::invalid_argument(
+        fmt::format("{} tokens per sample are more than the model's context of {}", tokens.sequence,
+                    config.context_length));
+  }
+  for (int64_t t = 0; t < tokens.count(); ++t) {
+    if (tokens.ids[t] < 0 || tokens.ids[t] >= config.vocab_size) {
+      throw std::invalid_argument(
+          fmt::format("token {} of sample {} is {}, outside the vocabulary of {}: was the dataset "
+                      "prepared with another tokenizer?",
+                      t % tokens.sequence, t / tokens.sequence, tokens.ids[t], config.vocab_size));
+    }
+  }
+  tokens.targets.resize(tokens.count());
+  for (int64_t t = 0; t < tokens.count(); ++t) {
+    const bool is_last = (t + 1) % tokens.sequence == 0;
+    tokens.targets[t] = is_last ? -1 : tokens.ids[t + 1];
+  }
+  return tokens;
+}
+
+}  // namespace
+
+double BatchResult::MeanLoss() const {
+  double sum = 0;
+  for (double loss : sample_loss_sum) sum += loss;
+  return sum /
+         static_cast<double>(targets_per_sample * static_cast<int64_t>(sample_loss_sum.size()));
+}
+
+// What the two compute types share: the interface, without templates.
+class Model::Impl {
+ public:
+  Impl(const ModelConfig& config, const ModelOptions& options)
+      : config_(config), options_(options), layout_(config) {
+    CheckConfig(config);
+  }
+  virtual ~Impl() = default;
+
+  virtual void SetParameters(const at::Tensor& parameters) = 0;
+  virtual BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
+                                      double grad_scale, float* gradients) = 0;
+  virtual BatchResult Evaluate(const at::Tensor& tokens_BS) = 0;
+  virtual at::Tensor Logits(const at::Tensor& tokens_BS) = 0;
+
+  const ModelConfig config_;
+  const ModelOptions options_;
+  const ParameterLayout layout_;
+};
+
+namespace {
+
+void CheckArena(const at::Tensor& arena, const ParameterLayout& layout, const char* what) {
+  if (arena.dim() != 1 || arena.scalar_type() != at::kFloat || !arena.is_contiguous() ||
+      !arena.device().is_cpu() || arena.numel() != layout.arena_numel()) {
+    throw std::invalid_argument(
+        fmt::format("{} must be a contiguous fp32 CPU tensor of {} elements, not {} of {}", what,
+                    layout.arena_numel(), arena.numel(), c10::toString(arena.scalar_type())));
+  }
+}
+
+// Every parameter's place in arenas of Master (norms, gate, embedding lookup) and of Compute.
+template <typename Master, typename Compute>
+struct ModelArena {
+  Master* master;
+  Compute* compute;
+  const ParameterLayout& layout;
+
+  bool Has(const std::string& name) const { return layout.Has(name); }
+  Master* M(const std::string& name) const {
+    return Has(name) ? master + layout.Find(name).offset : nullptr;
+  }
+  Compute* C(const std::string& name) const {
+    return Has(name) ? compute + layout.Find(name).offset : nullptr;
+  }
+};
+
+// Fills LayerWeights or LayerGradients, whose fields have the same names.
+template <typename Layer, typename Arena>
+Layer FindLayer(const Arena& arena, int64_t index, bool is_moe) {
+  const std::string prefix = "layers." + std::to_string(index) + ".";
+  const std::string ffn = is_moe ? prefix + "experts." : prefix;
+  Layer layer;
+  layer.attn_norm = arena.M(prefix + "attn_norm");
+  layer.qkv = arena.C(prefix + "qkv");
+  layer.attn_out = arena.C(prefix + "attn_out");
+  layer.ffn_norm = arena.M(prefix + "ffn_norm");
+  layer.ffn.gate_up = arena.C(ffn + "gate_up");
+  layer.ffn.down = arena.C(ffn + "down");
+  layer.ffn.gate.router_0 = arena.M(prefix + "router.0");
+  layer.ffn.gate.router_2 = arena.M(prefix + "router.2");
+  layer.ffn.gate.noise = arena.M(prefix + "noise");
+  return layer;
+}
+
+template <typename Float>
+class TypedModel final : public Model::Impl {
+ public:
+  using Impl::Impl;
+
+  void SetParameters(const at::Tensor& parameters) override {
+    CheckArena(parameters, layout_, "parameters");
+    parameters_ = parameters;
+    const float* master = parameters.const_data_ptr<float>();
+    const Float* compute = ComputeCopy(master);
+    const ModelArena<const float, const Float> arena{master, compute, layout_};
+    embed_ = arena.M("embed");
+    norm_ = arena.M("norm");
+    head_ = arena.C(HeadName());
+    layers_.clear();
+    for (int64_t i = 0; i < config_.num_layers; ++i) {
+      layers_.push_back(FindLayer<LayerWeights<Float>>(arena, i, config_.is_moe()));
+    }
+  }
+
+  BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
+                              double grad_scale, float* gradients) override {
+    const Tokens tokens = ReadTokens(tokens_BS, config_);
+    if (tokens.sequence < 2) {
+      throw std::invalid_argument("a sample of one token has no target to learn from");
+    }
+    const int64_t T = tokens.count(), d = config_.hidden_size;
+    Forward(tokens, &noise, /*keep=*/true);
+    BatchResult result = Result(tokens);
+
+    const ModelArena<float, float> arena{gradients, gradients, layout_};
+    const int64_t targets = tokens.batch * (tokens.sequence - 1);
+    Float* h = FinalNorm(T);
+    float* dh = scratch_.dnormed.Reserve(T * d);
+    float* losses = losses_.Reserve(T);
+    LmHeadLossBackward(h, head_, tokens.targets.data(), T, d, config_.vocab_size,
+                       static_cast<float>(grad_scale / static_cast<double>(targets)), chunk_,
+                       losses, dh, arena.M(HeadName()));
+    SumLosses(tokens, losses, result);
+
+    float* dx = dx_.Reserve(T * d);
+    std::fill_n(dx, T * d, 0.0f);
+    kernels::RmsNormBackward(dh, final_x_.data(), norm_, final_rstd_.data(), T, d, dx,
+                             arena.M("norm"));
+    const LayerShape shape = Shape(tokens);
+    for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
+      LayerBackward(shape, layers_[i], grad_scale, saved_[i], scratch_,
+                    FindLayer<LayerGradients>(arena, i, config_.is_moe()), dx);
+    }
+    EmbedBackward(tokens, dx, arena.M("embed"));
+    return result;
+  }
+
+  BatchResult Evaluate(const at::Tensor& tokens_BS) override {
+    const Tokens tokens = ReadTokens(tokens_BS, config_);
+    Forward(tokens, /*noise=*/nullptr, /*keep=*/false);
+    BatchResult result = std::move(evaluated_);
+    result.targets_per_sample = tokens.sequence - 1;
+    const int64_t T = tokens.count();
+    float* losses = losses_.Reserve(T);
+    LmHeadLoss(FinalNorm(T), head_, tokens.targets.data(), T, config_.hidden_size,
+               config_.vocab_size, chunk_, losses);
+    SumLosses(tokens, losses, result);
+    return result;
+  }
+
+  at::Tensor Logits(const at::Tensor& tokens_BS) override {
+    const Tokens tokens = ReadTokens(tokens_BS, config_);
+    Forward(tokens, /*noise=*/nullptr, /*keep=*/false);
+    const int64_t T = tokens.count(), d = config_.hidden_size, V = config_.vocab_size;
+    at::Tensor logits = at::empty({tokens.batch, tokens.sequence, V}, at::kFloat);
+    kernels::Gemm(kernels::Matrix<const Float>(FinalNorm(T), T, d),
+                  kernels::Matrix<const Float>(head_, V, d).Transposed(),
+                  kernels::Output::kOverwrite,
+                  kernels::Matrix<float>(logits.data_ptr<float>(), T, V));
+    return logits;
+  }
+
+ private:
+  const char* HeadName() const { return config_.tie_word_embeddings ? "embed" : "lm_head"; }
+
+  const Float* ComputeCopy(const float* master) {
+    if constexpr (std::is_same_v<Float, float>) {
+      return master;
+    } else {
+      const int64_t count = layout_.arena_numel();
+      Float* copy = compute_copy_.Reserve(count);
+      constexpr int64_t kRow = 64;  // arenas are a multiple of it long
+      kernels::ConvertRows(master, kRow, count / kRow, kRow, copy, kRow);
+      return copy;
+    }
+  }
+
+  LayerShape Shape(const Tokens& tokens) const {
+    return {.config = config_,
+            .estimator = options_.load_estimator,
+            .rope = *rope_,
+            .attention = {.batch = tokens.batch,
+                          .sequence = tokens.sequence,
+                          .heads = config_.num_heads,
+                          .kv_heads = config_.num_kv_heads,
+                          .head_dim = config_.head_dim}};
+  }
+
+  // Embedding and all layers; the result is in final_x_. Without `keep`, all layers share the first
+  // one's room and what the evaluation reports is collected on the way.
+  void Forward(const Tokens& tokens, const NoiseContext* noise, bool keep) {
+    if (layers_.empty() && config_.num_layers > 0) {
+      throw std::logic_error("SetParameters comes before the first batch");
+    }
+    const int64_t T = tokens.count(), d = config_.hidden_size, L = config_.num_layers;
+    const int64_t N = config_.moe.num_experts;
+    if (rope_ == nullptr || rope_->positions < tokens.sequence) {
+      rope_ = std::make_unique<kernels::RopeTable>(tokens.sequence, config_.head_dim,
+                                                   config_.rope_theta);
+    }
+    saved_.resize(std::max<size_t>(saved_.size(), keep ? L : 1));
+    evaluated_ = {};
+
+    float* final_x = final_x_.Reserve(T * d);
+    float* x = L > 0 ? saved_[0].x.Reserve(T * d) : final_x;
+    for (int64_t t = 0; t < T; ++t) {
+      std::memcpy(x + t * d, embed_ + tokens.ids[t] * d, d * sizeof(float));
+    }
+    const LayerShape shape = Shape(tokens);
+    for (int64_t i = 0; i < L; ++i) {
+      const float* drawn = nullptr;
+      if (noise != nullptr && config_.is_moe() && config_.moe.add_noise) {
+        float* draws = noise_.Reserve(T * N);
+        DrawGateNoise(*noise, i, tokens.batch, tokens.sequence, N, draws);
+        drawn = draws;
+      }
+      LayerSaved<Float>& saved = saved_[keep ? i : 0];
+      const bool is_last = i + 1 == L;
+      float* y = final_x;
+      if (!is_last && keep) y = saved_[i + 1].x.Reserve(T * d);
+      LayerForward(shape, layers_[i], drawn, saved, scratch_, y);
+      if (!keep) {
+        if (config_.is_moe()) AddRouting(saved.ffn.gate, evaluated_);
+        if (!is_last) std::copy_n(y, T * d, saved.x.data());
+      }
+    }
+    kernels::RmsNormForward(final_x, norm_, T, d, static_cast<float>(config_.rms_norm_eps),
+                            scratch_.normed.Reserve(T * d), final_rstd_.Reserve(T));
+  }
+
+  // Where Forward left the output of the last norm.
+  Float* FinalNorm(int64_t tokens) { return scratch_.normed.Reserve(tokens * config_.hidden_size); }
+
+  BatchResult Result(const Tokens& tokens) const {
+    BatchResult result;
+    result.targets_per_sample = tokens.sequence - 1;
+    if (config_.is_moe()) {
+      for (int64_t i = 0; i < config_.num_layers; ++i) AddRouting(saved_[i].ffn.gate, result);
+    }
+    return result;
+  }
+
+  static void AddRouting(const GateResult& gate, BatchResult& result) {
+    result.balance_loss += gate.balance_loss;
+    result.routing.push_back({.load = gate.routed, .importance = gate.importance});
+  }
+
+  static void SumLosses(const Tokens& tokens, const float* losses, BatchResult& result) {
+    result.sample_loss_sum.assign(tokens.batch, 0.0);
+    for (int64_t t = 0; t < tokens.count(); ++t) {
+      result.sample_loss_sum[t / tokens.sequence] += losses[t];
+    }
+  }
+
+  // Threads split the columns, so that a token that occurs twice has one order of addition.
+  void EmbedBackward(const Tokens& tokens, const float* dx, float* dembed) const {
+    const int64_t d = config_.hidden_size;
+    kernels::ParallelFor(d, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t t = 0; t < tokens.count(); ++t) {
+        const float* from = dx + t * d;
+        float* to = dembed + tokens.ids[t] * d;
+        for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+      }
+    });
+  }
+
+  at::Tensor parameters_;  // keeps the arena alive
+  Buffer<Float> compute_copy_;
+  const float* embed_ = nullptr;
+  const float* norm_ = nullptr;
+  const Float* head_ = nullptr;
+  std::vector<LayerWeights<Float>> layers_;
+
+  std::unique_ptr<kernels::RopeTable> rope_;
+  std::vector<LayerSaved<Float>> saved_;
+  LayerScratch<Float> scratch_;
+  Buffer<float> final_x_, final_rstd_, dx_, noise_, losses_;
+  Buffer<Float> chunk_;
+  BatchResult evaluated_;
+};
+
+}  // namespace
+
+Model::Model(const ModelConfig& config, const ModelOptions& options) {
+  if (options.compute == ComputeType::kFp32) {
+    impl_ = std::make_unique<TypedModel<float>>(config, options);
+  } else {
+    impl_ = std::make_unique<TypedModel<c10::BFloat16>>(config, options);
+  }
+}
+
+Model::~Model() = default;
+
+const ModelConfig& Model::config() const { return impl_->config_; }
+const ParameterLayout& Model::layout() const { return impl_->layout_; }
+
+void Model::SetParameters(const at::Tensor& parameters) { impl_->SetParameters(parameters); }
+
+BatchResult Model::ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
+                                   double grad_scale, at::Tensor& gradients) {
+  CheckArena(gradients, impl_->layout_, "gradients");
+  return impl_->ForwardBackward(tokens_BS, noise, grad_scale, gradients.data_ptr<float>());
+}
+
+BatchResult Model::Evaluate(const at::Tensor& tokens_BS) { return impl_->Evaluate(tokens_BS); }
+
+at::Tensor Model::Logits(const at::Tensor& tokens_BS) { return impl_->Logits(tokens_BS); }
+
+}  // namespace moe::model
