@@ -28,7 +28,7 @@ class LineBuffer {
   }
 
   // True once the line being received is longer than the limit. Ask when Next() says false.
-  bool overlong() const { return buffer_.size() > max_line_bytes_; }
+  bool overlong() const { return buffer_.size() - begin_ > max_line_bytes_; }
 
  private:
   size_t max_line_bytes_;

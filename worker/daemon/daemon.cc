@@ -1,0 +1,114 @@
+#include "worker/daemon/daemon.h"
+
+#include <grpcpp/security/credentials.h>
+#include <prometheus/exposer.h>
+#include <prometheus/registry.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <exception>
+#include <optional>
+
+#include "common/clock.h"
+#include "common/status.h"
+#include "worker/daemon/session.h"
+#include "worker/daemon/state_dir.h"
+#include "worker/daemon/supervisor.h"
+#include "worker/daemon/worker_metrics.h"
+
+namespace moe::worker {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+
+absl::StatusOr<std::string> HostName() {
+  char name[256];
+  if (::gethostname(name, sizeof name) != 0) return ErrnoStatus(errno, "cannot get the host name");
+  name[sizeof name - 1] = '\0';
+  return std::string(name);
+}
+
+// Without TLS a connection does not leave the machine.
+absl::Status CheckLoopback(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  if (host.starts_with("127.") || host == "localhost" || host == "[::1]") return absl::OkStatus();
+  return InvalidArgument(
+      "--coordinator={} is not on this machine, and a connection without TLS does not leave it; "
+      "use 127.0.0.1:PORT, for instance the end of an SSH tunnel",
+      address);
+}
+
+absl::Status CheckProgram(const std::string& path) {
+  if (::access(path.c_str(), X_OK) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, "cannot run " + path + "; --bin-dir must name the folder it is in");
+}
+
+}  // namespace
+
+// In the order of construction; destroyed from the last to the first.
+struct Daemon::Parts {
+  explicit Parts(StateDir state_dir)
+      : state_dir(std::move(state_dir)),
+        registry(std::make_shared<prometheus::Registry>()),
+        metrics(*registry) {}
+
+  StateDir state_dir;
+  RealClock clock;
+  std::shared_ptr<prometheus::Registry> registry;
+  WorkerMetrics metrics;
+  std::optional<prometheus::Exposer> exposer;
+  std::unique_ptr<Supervisor> supervisor;
+  std::unique_ptr<SessionClient> session;
+};
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options) {
+  // Ranks and coordinators close connections when they like.
+  std::signal(SIGPIPE, SIG_IGN);
+  MOE_RETURN_IF_ERROR(CheckLoopback(options.coordinator));
+  MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-prepare"));
+  MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-rank"));
+  MOE_ASSIGN_OR_RETURN(const std::vector<v1::Slot> slots, DetectSlots(options.slots));
+  MOE_ASSIGN_OR_RETURN(const std::string host, HostName());
+  MOE_ASSIGN_OR_RETURN(StateDir state_dir, StateDir::Lock(options.state_dir));
+
+  auto parts = std::make_unique<Parts>(std::move(state_dir));
+  if (!options.metrics_listen.empty()) {
+    try {
+      parts->exposer.emplace(options.metrics_listen);
+    } catch (const std::exception& error) {
+      return FailedPrecondition("cannot listen on --metrics-listen={}: {}; is the port in use?",
+                                options.metrics_listen, error.what());
+    }
+    parts->exposer->RegisterCollectable(parts->registry);
+  }
+  MOE_ASSIGN_OR_RETURN(parts->supervisor, Supervisor::Open({
+                                              .runs_path = parts->state_dir.runs_path(),
+                                              .bin_dir = options.bin_dir,
+                                              .slots = slots,
+                                              .clock = &parts->clock,
+                                              .metrics = &parts->metrics,
+                                          }));
+  parts->session = std::make_unique<SessionClient>(
+      SessionClient::Options{
+          .coordinator = options.coordinator,
+          .worker_id = options.worker_id.empty() ? host : options.worker_id,
+          .host = host,
+          .version = kVersion,
+          .slots = slots,
+          .credentials = grpc::InsecureChannelCredentials(),
+          .clock = &parts->clock,
+          .metrics = &parts->metrics,
+      },
+      parts->supervisor.get());
+  spdlog::info("version={} state_dir={} slots={} threads_per_slot={} coordinator={} metrics={}",
+               kVersion, parts->state_dir.path(), slots.size(), slots.front().threads(),
+               options.coordinator, options.metrics_listen);
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Daemon::~Daemon() = default;
+
+}  // namespace moe::worker
