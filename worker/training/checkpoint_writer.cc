@@ -226,7 +226,10 @@ absl::Status CheckpointWriter::Complete(const std::string& folder, const Progres
                             {"sampler_version", progress.sampler_version}});
   for (const std::string& name : names) {
     MOE_ASSIGN_OR_RETURN(artefacts::ManifestFile file, artefacts::DescribeFile(folder, name));
-    if (name == "tokenizer.json") manifest.metadata["tokenizer_crc32c"] = file.crc32c;
+    if (name == "tokenizer.json" ||
+        (name == "tokenizer.model" && !manifest.metadata.contains("tokenizer_crc32c"))) {
+      manifest.metadata["tokenizer_crc32c"] = file.crc32c;
+    }
     manifest.files.push_back(std::move(file));
   }
   // What the disk gives back is what the ranks meant to write.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/philox.h"
+#include "tests/unit/worker/training/tiny_run.h"
 
 namespace moe::training {
 namespace {
@@ -94,9 +95,9 @@ TEST_F(AdamWTest, Step_AnyNumberOfThreads_SameBits) {
 }
 
 TEST(SumOfSquares, LargeAndSmallValues_KeepsFp64Precision) {
-  std::vector<float> values(200'001, 1e-4f);
-  values[0] = 1e4f;
-  EXPECT_NEAR(SumOfSquares(values.data(), 200'001), 1e8 + 2e5 * 1e-8, 1e-6);
+  std::vector<float> values(200'001, 0x1p-13f);
+  values[0] = 0x1p13f;
+  EXPECT_EQ(SumOfSquares(values.data(), 200'001), 0x1p26 + 200'000 * 0x1p-26);
   values[100'000] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_TRUE(std::isnan(SumOfSquares(values.data(), 200'001)));
 }
@@ -108,15 +109,7 @@ TEST(ClipScale, NormAboveLimit_ScalesToLimit) {
 }
 
 TEST(DecaySegments, RangeWithinLayout_CoversItOnceAndSparesNorms) {
-  artefacts::ModelConfig config = {.vocab_size = 96,
-                                   .hidden_size = 64,
-                                   .intermediate_size = 128,
-                                   .num_layers = 2,
-                                   .num_heads = 2,
-                                   .num_kv_heads = 1,
-                                   .head_dim = 32,
-                                   .context_length = 64};
-  const model::ParameterLayout layout(config);
+  const model::ParameterLayout layout(TinyMoe());
   const parallel::Range range = {layout.Find("layers.0.attn_norm").offset - 64,
                                  layout.Find("layers.1.ffn_norm").offset + 64};
   const std::vector<DecaySegment> segments = DecaySegments(layout, range);
