@@ -1,6 +1,7 @@
 #include "common/json.h"
 
 #include <charconv>
+#include <limits>
 
 #include "common/file.h"
 #include "common/status.h"
@@ -70,7 +71,10 @@ std::string JsonReader::String(const std::string& key) {
 int64_t JsonReader::Int(const std::string& key) {
   const Json* value = Find(key);
   if (value == nullptr) return 0;
-  if (value->is_number_integer()) return value->get<int64_t>();
+  const bool too_large =
+      value->is_number_unsigned() &&
+      value->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  if (value->is_number_integer() && !too_large) return value->get<int64_t>();
   int64_t parsed = 0;
   if (value->is_string() && ParseNumber(value->get<std::string>(), parsed)) return parsed;
   Fail(key, "expected an integer, got " + value->dump());
