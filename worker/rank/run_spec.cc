@@ -1,0 +1,238 @@
+#include "worker/rank/run_spec.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "common/status.h"
+
+namespace moe::rank {
+namespace {
+
+// A JsonReader that also checks ranges; the first problem wins.
+class SpecReader {
+ public:
+  SpecReader(const Json& json, std::string path) : reader_(json, std::move(path)) {}
+
+  std::string String(const std::string& key) { return reader_.String(key); }
+  bool Bool(const std::string& key) { return reader_.Bool(key); }
+  const Json& Object(const std::string& key) { return reader_.Object(key); }
+  const Json& Array(const std::string& key) { return reader_.Array(key); }
+  const JsonReader& reader() const { return reader_; }
+
+  int64_t IntFrom(const std::string& key, int64_t least) {
+    const int64_t value = reader_.Int(key);
+    if (value < least) Fail(key, fmt::format("{} must be at least {}", value, least));
+    return value;
+  }
+  uint64_t Seed(const std::string& key) { return static_cast<uint64_t>(reader_.Int(key)); }
+  // From `low` to `high`, both included.
+  double DoubleIn(const std::string& key, double low, double high) {
+    const double value = reader_.Double(key);
+    if (!(value >= low && value <= high)) {
+      Fail(key, fmt::format("{} must be from {} to {}", value, low, high));
+    }
+    return value;
+  }
+  std::string OneOf(const std::string& key, const std::vector<std::string>& choices) {
+    std::string value = reader_.String(key);
+    if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+      Fail(key, fmt::format("\"{}\" must be one of {}", value, fmt::join(choices, ", ")));
+    }
+    return value;
+  }
+  absl::Status status() const { return reader_.status().ok() ? problem_ : reader_.status(); }
+
+ private:
+  void Fail(const std::string& key, const std::string& problem) {
+    if (status().ok()) problem_ = InvalidArgument("{}: {}: {}", reader_.path(), key, problem);
+  }
+
+  JsonReader reader_;
+  absl::Status problem_;
+};
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+absl::StatusOr<uint32_t> ManifestCrc(JsonReader& reader) {
+  const uint64_t value = reader.Uint("manifest_crc32c");
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (value > std::numeric_limits<uint32_t>::max()) {
+    return InvalidArgument("{}: manifest_crc32c: {} has more than 32 bits", reader.path(), value);
+  }
+  return static_cast<uint32_t>(value);
+}
+
+absl::StatusOr<Input> ParseInput(const Json& json, const std::string& path) {
+  JsonReader reader(json, path);
+  Input input;
+  input.path = reader.String("path");
+  input.artefact = reader.String("artefact", "");
+  if (reader.Has("manifest_crc32c")) {
+    MOE_ASSIGN_OR_RETURN(input.manifest_crc32c, ManifestCrc(reader));
+  }
+  MOE_RETURN_IF_ERROR(reader.status());
+  return input;
+}
+
+absl::StatusOr<Output> ParseOutput(const Json& json) {
+  JsonReader reader(json, "run.json: output");
+  Output output;
+  output.name = reader.String("name");
+  output.kind = reader.String("kind");
+  output.dir = reader.String("dir");
+  MOE_RETURN_IF_ERROR(reader.status());
+  return output;
+}
+
+absl::StatusOr<ResumePoint> ParseResume(const Json& json) {
+  JsonReader reader(json, "run.json: resume");
+  ResumePoint resume;
+  resume.path = reader.String("path");
+  MOE_ASSIGN_OR_RETURN(resume.manifest_crc32c, ManifestCrc(reader));
+  resume.step = reader.Int("step");
+  MOE_RETURN_IF_ERROR(reader.status());
+  return resume;
+}
+
+absl::Status ParseOptimizer(const Json& json, TrainSpec& spec) {
+  SpecReader reader(json, "run.json: spec.optimizer");
+  spec.learning_rate = reader.DoubleIn("learning_rate", 0, kInfinity);
+  spec.final_learning_rate_ratio = reader.DoubleIn("final_learning_rate_ratio", 0, 1);
+  spec.warmup_steps = reader.IntFrom("warmup_steps", 0);
+  spec.beta1 = reader.DoubleIn("beta1", 0, 1);
+  spec.beta2 = reader.DoubleIn("beta2", 0, 1);
+  spec.epsilon = reader.DoubleIn("epsilon", 0, kInfinity);
+  spec.weight_decay = reader.DoubleIn("weight_decay", 0, kInfinity);
+  spec.clip_norm = reader.DoubleIn("clip_norm", 0, kInfinity);
+  return reader.status();
+}
+
+absl::Status ParseMixture(const Json& json, TrainSpec& spec) {
+  JsonReader reader(json, "run.json: spec.mixture");
+  spec.mixture_preset = reader.String("preset", "");
+  if (reader.Has("weights")) {
+    const Json& weights = reader.Object("weights");
+    JsonReader weight_reader(weights, "run.json: spec.mixture.weights");
+    for (const auto& [domain, weight] : weights.items()) {
+      spec.mixture_weights[domain] = weight_reader.Double(domain);
+    }
+    MOE_RETURN_IF_ERROR(weight_reader.status());
+  }
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (spec.mixture_preset.empty() == spec.mixture_weights.empty()) {
+    return InvalidArgument("run.json: spec.mixture: exactly one of preset and weights is needed");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Input> RunSpec::FindInput(const std::string& field) const {
+  const auto it = inputs.find(field);
+  if (it == inputs.end()) {
+    return InvalidArgument("run.json: inputs.{} is missing; a {} job needs it", field, kind);
+  }
+  return it->second;
+}
+
+std::vector<std::string> RunSpec::InputNames() const {
+  std::vector<std::string> names;
+  for (const auto& [field, input] : inputs) names.push_back(input.display_name());
+  return names;
+}
+
+absl::StatusOr<RunSpec> ParseRunSpec(const Json& json) {
+  SpecReader reader(json, "run.json");
+  RunSpec run;
+  reader.OneOf("format", {"moe-run-spec"});
+  if (const int64_t version = reader.IntFrom("version", 1); reader.status().ok() && version != 1) {
+    return InvalidArgument("run.json: version {} is not known to this program, which reads 1",
+                           version);
+  }
+  run.job_id = reader.String("job_id");
+  run.job_name = reader.String("job_name");
+  run.attempt = static_cast<int32_t>(reader.IntFrom("attempt", 1));
+  run.kind = reader.String("kind");
+  run.world_size = static_cast<int>(reader.IntFrom("world_size", 1));
+  const Json& output = reader.Object("output");
+  const Json& inputs = reader.Object("inputs");
+  run.spec = reader.Object("spec");
+  MOE_RETURN_IF_ERROR(reader.status());
+
+  MOE_ASSIGN_OR_RETURN(run.output, ParseOutput(output));
+  for (const auto& [field, input] : inputs.items()) {
+    MOE_ASSIGN_OR_RETURN(run.inputs[field], ParseInput(input, "run.json: inputs." + field));
+  }
+  if (reader.reader().Has("resume")) {
+    MOE_ASSIGN_OR_RETURN(run.resume, ParseResume(json.at("resume")));
+  }
+  return run;
+}
+
+absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& json) {
+  SpecReader reader(json, "run.json: spec");
+  ConstructSpec spec;
+  spec.method = reader.OneOf("method", {"independent-random"});
+  spec.num_experts = reader.IntFrom("num_experts", 1);
+  spec.top_k = reader.IntFrom("top_k", 1);
+  spec.score_scale_factor = reader.DoubleIn("score_scale_factor", 0, kInfinity);
+  spec.gate_network = reader.OneOf("gate_network", {"mlp", "linear"});
+  spec.seed = reader.Seed("seed");
+  MOE_RETURN_IF_ERROR(reader.status());
+  return spec;
+}
+
+absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json) {
+  SpecReader reader(json, "run.json: spec");
+  TrainSpec spec;
+  spec.steps = reader.IntFrom("steps", 1);
+  spec.sequence_length = reader.IntFrom("sequence_length", 2);
+  spec.global_batch_samples = reader.IntFrom("global_batch_samples", 1);
+  spec.micro_batch_samples = reader.IntFrom("micro_batch_samples", 1);
+  spec.compute_dtype = reader.OneOf("compute_dtype", {"bf16", "fp32"});
+  spec.balance_loss_weight = reader.DoubleIn("balance_loss_weight", 0, kInfinity);
+  spec.gate_noise = reader.Bool("gate_noise");
+  spec.load_estimator = reader.OneOf("load_estimator", {"correct", "compat"});
+  spec.seed = reader.Seed("seed");
+  const Json& optimizer = reader.Object("optimizer");
+  const Json& mixture = reader.Object("mixture");
+  SpecReader checkpoint(reader.Object("checkpoint"), "run.json: spec.checkpoint");
+  MOE_RETURN_IF_ERROR(reader.status());
+  spec.checkpoint_interval_steps = checkpoint.IntFrom("interval_steps", 1);
+  MOE_RETURN_IF_ERROR(checkpoint.status());
+  MOE_RETURN_IF_ERROR(ParseOptimizer(optimizer, spec));
+  MOE_RETURN_IF_ERROR(ParseMixture(mixture, spec));
+  return spec;
+}
+
+absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& json) {
+  SpecReader reader(json, "run.json: spec");
+  EvaluateSpec spec;
+  spec.sequence_length = reader.IntFrom("sequence_length", 2);
+  spec.max_samples_per_domain = reader.IntFrom("max_samples_per_domain", 0);
+  spec.batch_samples = reader.IntFrom("batch_samples", 1);
+  spec.compute_dtype = reader.OneOf("compute_dtype", {"bf16", "fp32"});
+  const Json& models = reader.Array("models");
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (models.empty()) return InvalidArgument("run.json: spec.models: at least one is needed");
+  for (size_t i = 0; i < models.size(); ++i) {
+    JsonReader model(models[i], fmt::format("run.json: spec.models[{}]", i));
+    spec.labels.push_back(model.String("label", ""));
+    MOE_RETURN_IF_ERROR(model.status());
+  }
+  return spec;
+}
+
+absl::StatusOr<ExportSpec> ParseExportSpec(const Json& json) {
+  SpecReader reader(json, "run.json: spec");
+  ExportSpec spec;
+  spec.dtype = reader.OneOf("dtype", {"fp32", "bf16", "fp16"});
+  MOE_RETURN_IF_ERROR(reader.status());
+  return spec;
+}
+
+}  // namespace moe::rank

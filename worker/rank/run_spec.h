@@ -1,0 +1,108 @@
+// run.json (docs/formats/run-folder.md) as plain structs: what one attempt is to do.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/json.h"
+
+namespace moe::rank {
+
+struct Input {
+  std::string path;
+  std::string artefact;                     // "name:version"; empty where the input is a path
+  std::optional<uint32_t> manifest_crc32c;  // of an artefact
+
+  // What manifests and reports call it.
+  const std::string& display_name() const { return artefact.empty() ? path : artefact; }
+};
+
+struct Output {
+  std::string name;  // to catalogue it under
+  std::string kind;  // "model", "checkpoint", "report"
+  std::string dir;
+};
+
+struct ResumePoint {
+  std::string path;
+  uint32_t manifest_crc32c = 0;
+  int64_t step = 0;
+};
+
+struct RunSpec {
+  std::string job_id;
+  std::string job_name;
+  int32_t attempt = 0;
+  std::string kind;
+  int world_size = 1;
+  Output output;
+  std::map<std::string, Input> inputs;  // by field of the spec
+  std::optional<ResumePoint> resume;
+  Json spec;  // the kind's part, for the parsers below
+
+  // INVALID_ARGUMENT where run.json has no such input.
+  absl::StatusOr<Input> FindInput(const std::string& field) const;
+  // Display names, in the order of the fields' names.
+  std::vector<std::string> InputNames() const;
+};
+
+// INVALID_ARGUMENT names the field that is missing or of the wrong type.
+absl::StatusOr<RunSpec> ParseRunSpec(const Json& json);
+
+// The kinds' parts. The coordinator has filled in every default (proto/moe/v1/job_spec.proto says
+// what fields mean), so a missing field is an error here too. Ranges that only depend on the spec
+// are checked again: a rank may be started by hand.
+
+struct ConstructSpec {
+  std::string method;
+  int64_t num_experts = 0;
+  int64_t top_k = 0;
+  double score_scale_factor = 0;
+  std::string gate_network;
+  uint64_t seed = 0;
+};
+absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& spec);
+
+struct TrainSpec {
+  int64_t steps = 0;
+  int64_t sequence_length = 0;
+  int64_t global_batch_samples = 0;
+  int64_t micro_batch_samples = 0;
+  double learning_rate = 0;
+  double final_learning_rate_ratio = 0;
+  int64_t warmup_steps = 0;
+  double beta1 = 0;
+  double beta2 = 0;
+  double epsilon = 0;
+  double weight_decay = 0;
+  double clip_norm = 0;
+  std::string mixture_preset;                     // empty where there are weights
+  std::map<std::string, double> mixture_weights;  // by domain
+  std::string compute_dtype;                      // "bf16" or "fp32"
+  double balance_loss_weight = 0;
+  bool gate_noise = true;
+  std::string load_estimator;  // "correct" or "compat"
+  int64_t checkpoint_interval_steps = 0;
+  uint64_t seed = 0;
+};
+absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& spec);
+
+struct EvaluateSpec {
+  std::vector<std::string> labels;  // of inputs models.0, models.1, ...; may be empty strings
+  int64_t sequence_length = 0;
+  int64_t max_samples_per_domain = 0;
+  int64_t batch_samples = 0;
+  std::string compute_dtype;
+};
+absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& spec);
+
+struct ExportSpec {
+  std::string dtype;  // "fp32", "bf16" or "fp16"
+};
+absl::StatusOr<ExportSpec> ParseExportSpec(const Json& spec);
+
+}  // namespace moe::rank

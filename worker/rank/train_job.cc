@@ -1,0 +1,191 @@
+// train: continual pre-training, on one or more ranks.
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "common/status.h"
+#include "sampler/dataset.h"
+#include "sampler/sample_sequence.h"
+#include "worker/model/arena.h"
+#include "worker/model/model.h"
+#include "worker/parallel/communicator.h"
+#include "worker/parallel/gloo_communicator.h"
+#include "worker/parallel/rendezvous.h"
+#include "worker/parallel/single_rank.h"
+#include "worker/rank/artefacts.h"
+#include "worker/rank/job.h"
+#include "worker/training/trainer.h"
+
+namespace moe::rank {
+namespace {
+
+// Trainer to run channel. Thread-safe, as the channel is.
+class ChannelObserver final : public training::TrainObserver {
+ public:
+  explicit ChannelObserver(RunChannel& channel) : channel_(channel) {}
+
+  StopReason stop_requested() override { return channel_.stop_requested(); }
+  void OnStep(const training::StepReport& report) override {
+    spdlog::info(
+        "step={} loss={:.4f} balance_loss={:.4f} learning_rate={:.3e} gradient_norm={:.3f} "
+        "tokens_per_second={:.0f}",
+        report.step, report.loss, report.balance_loss, report.learning_rate, report.gradient_norm,
+        report.tokens_per_second);
+    channel_.Report("step", ToJson(report));
+  }
+  void OnCheckpoint(const training::WrittenCheckpoint& checkpoint) override {
+    spdlog::info(
+        "checkpoint step={} path={} size_bytes={} write_seconds={:.2f} "
+        "blocked_seconds={:.3f}",
+        checkpoint.step, checkpoint.path, checkpoint.size_bytes, checkpoint.write_seconds,
+        checkpoint.blocked_seconds);
+    channel_.Report("artefact", ToJson(checkpoint));
+  }
+  void OnCheckpointFailed(int64_t step, const absl::Status& status) override {
+    spdlog::error("checkpoint step={} failed: {}", step, ToString(status));
+    channel_.Report("checkpoint_failed", {{"step", step}, {"error", Message(status)}});
+  }
+  absl::Status WaitForCommit(const std::string& path) override {
+    return channel_.WaitForCommit(path);
+  }
+
+ private:
+  RunChannel& channel_;
+};
+
+// The model's config with what the spec decides about routing.
+absl::StatusOr<artefacts::ModelConfig> TrainConfig(artefacts::ModelConfig config,
+                                                   const TrainSpec& spec, const Input& input) {
+  if (!config.is_moe()) {
+    return InvalidArgument(
+        "{} is a dense model; train takes a mixture of experts, which a construct "
+        "job makes",
+        input.display_name());
+  }
+  config.moe.balance_loss_weight = spec.balance_loss_weight;
+  config.moe.add_noise = spec.gate_noise;
+  return config;
+}
+
+absl::StatusOr<sampler::SampleSequence> MakeSequence(const TrainSpec& spec,
+                                                     const sampler::Dataset& dataset,
+                                                     const Input& dataset_input) {
+  std::vector<std::string> names;
+  for (const sampler::DatasetDomain& domain : dataset.domains()) names.push_back(domain.name);
+
+  std::vector<double> weights(names.size(), 0.0);
+  if (!spec.mixture_preset.empty()) {
+    MOE_ASSIGN_OR_RETURN(weights, sampler::MixturePreset(spec.mixture_preset, names));
+  }
+  for (const auto& [domain, weight] : spec.mixture_weights) {
+    const auto it = std::find(names.begin(), names.end(), domain);
+    if (it == names.end()) {
+      return InvalidArgument(
+          "mixture.weights names the domain \"{}\", which {} does not have; it "
+          "has {}",
+          domain, dataset_input.display_name(), fmt::join(names, ", "));
+    }
+    weights[it - names.begin()] = weight;
+  }
+  std::vector<sampler::SampleSequence::Domain> domains;
+  for (size_t i = 0; i < names.size(); ++i) {
+    domains.push_back({.name = names[i],
+                       .num_samples = dataset.NumSamples(sampler::Split::kTrain,
+                                                         static_cast<int>(i), spec.sequence_length),
+                       .weight = weights[i]});
+  }
+  return sampler::SampleSequence::Create(spec.seed, std::move(domains));
+}
+
+training::TrainOptions ToTrainOptions(const TrainSpec& spec, const RunSpec& run,
+                                      const std::string& tokenizer_folder) {
+  return {.steps = spec.steps,
+          .sequence_length = spec.sequence_length,
+          .global_batch_samples = spec.global_batch_samples,
+          .micro_batch_samples = spec.micro_batch_samples,
+          .schedule = {.peak_learning_rate = spec.learning_rate,
+                       .final_ratio = spec.final_learning_rate_ratio,
+                       .warmup_steps = spec.warmup_steps,
+                       .total_steps = spec.steps},
+          .adamw = {.beta1 = spec.beta1,
+                    .beta2 = spec.beta2,
+                    .epsilon = spec.epsilon,
+                    .weight_decay = spec.weight_decay},
+          .clip_norm = spec.clip_norm,
+          .seed = spec.seed,
+          .checkpoint_interval_steps = spec.checkpoint_interval_steps,
+          .checkpoint = {.folder = run.output.dir,
+                         .name = run.output.name,
+                         .job_id = run.job_id,
+                         .attempt = run.attempt,
+                         .inputs = run.InputNames(),
+                         .tokenizer_folder = tokenizer_folder}};
+}
+
+std::unique_ptr<parallel::Communicator> Connect(JobContext& context,
+                                                parallel::Rendezvous& rendezvous) {
+  if (context.run.world_size == 1) return std::make_unique<parallel::SingleRankCommunicator>();
+  const parallel::GlooCommunicator::Options options = {
+      .rank = context.channel.rank(), .world_size = context.run.world_size, .host = context.host};
+  return std::make_unique<parallel::GlooCommunicator>(options, rendezvous);
+}
+
+// The arena that `config` asks for: the loaded one, or where gate noise is switched on or off a new
+// one without, or with zero, noise weights.
+at::Tensor StartParameters(const model::LoadedModel& loaded, const artefacts::ModelConfig& config) {
+  if (loaded.config.moe.add_noise == config.moe.add_noise) return loaded.parameters;
+  const model::ParameterLayout from(loaded.config), to(config);
+  at::Tensor parameters = at::zeros({to.arena_numel()}, at::kFloat);
+  model::CopyShared(from, loaded.parameters, to, parameters);
+  return parameters;
+}
+
+}  // namespace
+
+absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
+  const RunSpec& run = context.run;
+  MOE_ASSIGN_OR_RETURN(const TrainSpec spec, ParseTrainSpec(run.spec));
+  MOE_ASSIGN_OR_RETURN(const Input model_input, run.FindInput("model"));
+  MOE_ASSIGN_OR_RETURN(const Input dataset_input, run.FindInput("dataset"));
+  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig model_config,
+                       artefacts::ReadModelConfig(model_input.path));
+  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config,
+                       TrainConfig(model_config, spec, model_input));
+  MOE_ASSIGN_OR_RETURN(const auto dataset, sampler::Dataset::Open(dataset_input.path));
+  MOE_RETURN_IF_ERROR(CheckVocabulary(dataset_input.display_name(), dataset->vocab_size(),
+                                      model_input.display_name(), config.vocab_size));
+  MOE_ASSIGN_OR_RETURN(const sampler::SampleSequence sequence,
+                       MakeSequence(spec, *dataset, dataset_input));
+
+  model::Model model(
+      config, {.compute = ChooseCompute(spec.compute_dtype, context.device),
+               .load_estimator = spec.load_estimator == "compat" ? model::LoadEstimator::kCompat
+                                                                 : model::LoadEstimator::kCorrect});
+  const training::TrainOptions options = ToTrainOptions(spec, run, model_input.path);
+  MOE_RETURN_IF_ERROR(training::Validate(options, model, *dataset, run.world_size));
+  parallel::RunChannelRendezvous rendezvous(context.channel);
+  const std::unique_ptr<parallel::Communicator> communicator = Connect(context, rendezvous);
+  ChannelObserver observer(context.channel);
+  training::Trainer trainer(options, {.model = model,
+                                      .dataset = *dataset,
+                                      .sequence = sequence,
+                                      .communicator = *communicator,
+                                      .observer = observer});
+  if (run.resume.has_value()) {
+    spdlog::info("resuming step={} path={}", run.resume->step, run.resume->path);
+    trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
+  } else {
+    MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded, LoadVerifiedModel(model_input));
+    trainer.Start(StartParameters(loaded, config));
+  }
+  const training::TrainResult result = trainer.Run();
+  return JobOutcome{.stopped = result.stopped,
+                    .summary = fmt::format("{} steps, {} tokens, last loss {:.4f}", result.step,
+                                           result.tokens, result.last_loss)};
+}
+
+}  // namespace moe::rank
