@@ -93,11 +93,12 @@ TEST_F(SubprocessTest, ParentDiesBeforeExec_NothingRuns) {
   ASSERT_EQ(::waitpid(parent, &status, 0), parent);
   ASSERT_EQ(WTERMSIG(status), SIGKILL);
   const pid_t child = std::stoi(*ReadFile(folder_.File("child")));
-  // Its parent is gone, so that it can only be watched.
-  while (IdentifyProcess(child).ok() &&
-         ReadFile(fmt::format("/proc/{}/stat", child))->find(") Z ") == std::string::npos) {
-    ::poll(nullptr, 0, 1);
-  }
+  // Somebody else's child by now: its end can only be watched.
+  const auto runs = [child] {
+    const auto stat = ReadFile(fmt::format("/proc/{}/stat", child));
+    return stat.ok() && stat->find(") Z ") == std::string::npos;
+  };
+  while (runs()) ::poll(nullptr, 0, 1);
   EXPECT_EQ(*ReadFile(folder_.File("log")), "");
 }
 
