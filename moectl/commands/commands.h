@@ -1,0 +1,40 @@
+// The commands, each of which adds itself to the command tree.
+//
+// Parsing a command line only sets CommandContext::run; nothing happens before all of it has been
+// understood.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <string>
+#include <vector>
+
+#include "moectl/command_context.h"
+
+namespace moe::moectl {
+
+// moectl job ...
+void AddJobSubmit(CLI::App& job, CommandContext& context);
+void AddJobList(CLI::App& job, CommandContext& context);
+void AddJobDescribe(CLI::App& job, CommandContext& context);
+void AddJobWatch(CLI::App& job, CommandContext& context);
+void AddJobWait(CLI::App& job, CommandContext& context);
+void AddJobLogs(CLI::App& job, CommandContext& context);
+void AddJobCancel(CLI::App& job, CommandContext& context);
+void AddJobEvents(CLI::App& job, CommandContext& context);
+void AddJobSteps(CLI::App& job, CommandContext& context);
+
+// moectl NOUN ...
+void AddArtefactCommands(CLI::App& root, CommandContext& context);
+void AddWorkerCommands(CLI::App& root, CommandContext& context);
+void AddConfigCommands(CLI::App& root, CommandContext& context);
+void AddVersionCommand(CLI::App& root, CommandContext& context);
+void AddCompletionCommand(CLI::App& root, CommandContext& context);
+
+// "-o", with those of `forms` that the command knows; the first is the default.
+void AddOutputOption(CLI::App& command, std::string* value, std::vector<std::string> forms);
+
+// What a user pasted: "j17" from "job/j17".
+std::string WithoutNoun(const std::string& name);
+std::vector<std::string> WithoutNouns(const std::vector<std::string>& names);
+
+}  // namespace moe::moectl

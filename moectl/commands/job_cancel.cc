@@ -1,0 +1,65 @@
+// moectl job cancel: the wish that jobs end.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+#include "moectl/commands/commands.h"
+#include "moectl/render/job_text.h"
+
+namespace moe::moectl {
+namespace {
+
+struct CancelOptions {
+  std::vector<std::string> names;
+  std::string reason;
+};
+
+absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandContext& context) {
+  MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
+  MOE_ASSIGN_OR_RETURN(std::vector<moe::v1::Job> jobs,
+                       client.ResolveJobs(WithoutNouns(options.names)));
+  // Later jobs of a pipeline first: once what they need is cancelled they would fail instead.
+  std::reverse(jobs.begin(), jobs.end());
+  const bool single = jobs.size() == 1;
+  absl::Status first_problem;
+  for (const moe::v1::Job& job : jobs) {
+    // Of a pipeline, what is over is left alone; a job named by itself gets the server's answer.
+    if (!single && HasEnded(job.state())) continue;
+    const auto cancelled = client.CancelJob(job.job_id(), options.reason);
+    if (cancelled.ok()) {
+      context.world.out << fmt::format(
+          "job/{} {}\n", job.job_id(),
+          cancelled->state() == moe::v1::JOB_STATE_CANCELLED ? "cancelled" : "stopping");
+      continue;
+    }
+    const absl::Status problem = Annotate(cancelled.status(), "job " + job.job_id());
+    if (!first_problem.ok()) context.Note("moectl: " + Message(problem));
+    if (first_problem.ok()) first_problem = problem;
+  }
+  MOE_RETURN_IF_ERROR(first_problem);
+  return ExitCode::kDone;
+}
+
+}  // namespace
+
+void AddJobCancel(CLI::App& job, CommandContext& context) {
+  auto options = std::make_shared<CancelOptions>();
+  CLI::App* command = job.add_subcommand("cancel", "End jobs before they are done");
+  command->add_option("JOB", options->names, "Jobs (id or name) or pipelines (p4)")->required();
+  command->add_option("--reason", options->reason, "Why, for the history")->type_name("TEXT");
+  command->footer(
+      "Returns as soon as the wish is durable; a running job is stopping until its ranks are\n"
+      "gone.\n\n"
+      "Examples:\n"
+      "  moectl job cancel train\n"
+      "  moectl job cancel p4 --reason 'wrong corpus'");
+  command->callback([options, &context] {
+    context.run = [options, &context] { return Cancel(*options, context); };
+  });
+}
+
+}  // namespace moe::moectl

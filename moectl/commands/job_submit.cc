@@ -1,0 +1,125 @@
+// moectl job submit: a job file to jobs.
+#include <fmt/format.h>
+
+#include <iterator>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/file.h"
+#include "common/status.h"
+#include "moectl/commands/commands.h"
+#include "moectl/commands/job_watch.h"
+#include "moectl/job_file/job_file.h"
+#include "moectl/render/job_text.h"
+#include "moectl/render/output.h"
+
+namespace moe::moectl {
+namespace {
+
+struct SubmitOptions {
+  std::string file;
+  std::vector<std::string> settings;
+  std::string request_id;
+  std::string output;
+  bool dry_run = false;
+  bool wait = false;
+};
+
+// A version 4 UUID.
+std::string MakeRequestId() {
+  std::random_device random;
+  auto word = [&random] { return static_cast<uint32_t>(random()); };
+  const uint32_t a = word(), b = word(), c = word(), d = word();
+  return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:04x}{:08x}", a, b >> 16, b & 0xfff,
+                     0x8000 | (c >> 16 & 0x3fff), c & 0xffff, d);
+}
+
+absl::StatusOr<std::string> ReadJobFileText(const std::string& file, std::istream& in) {
+  if (file == "-") return std::string(std::istreambuf_iterator<char>(in), {});
+  auto text = ReadFile(file);
+  // A wrong file name is a wrong command line.
+  if (!text.ok()) return InvalidArgument("{}", Message(text.status()));
+  return text;
+}
+
+void PrintSubmitted(const moe::v1::SubmitPipelineRequest& request,
+                    const moe::v1::SubmitPipelineResponse& response, const CommandContext& context,
+                    Output output) {
+  std::ostream& out = context.world.out;
+  if (output == Output::kJson) {
+    out << ToJson(response);
+  } else if (output == Output::kYaml) {
+    out << ToYaml(response);
+  } else if (request.validate_only()) {
+    out << fmt::format("pipeline '{}' is valid: {} {}\n", request.pipeline_name(),
+                       response.jobs_size(), response.jobs_size() == 1 ? "job" : "jobs");
+  } else if (output == Output::kName) {
+    for (const moe::v1::Job& job : response.jobs()) out << "job/" << job.job_id() << "\n";
+  } else {
+    out << fmt::format("pipeline/{} submitted ({})\n", response.pipeline_id(),
+                       request.pipeline_name());
+    for (const moe::v1::Job& job : response.jobs()) {
+      out << fmt::format("job/{} submitted ({})\n", job.job_id(), job.spec().name());
+    }
+  }
+  out << std::flush;
+}
+
+absl::StatusOr<ExitCode> Submit(const SubmitOptions& options, const CommandContext& context) {
+  MOE_ASSIGN_OR_RETURN(const std::string text, ReadJobFileText(options.file, context.world.in));
+  const std::string shown_name = options.file == "-" ? "<stdin>" : options.file;
+  auto request = ParseJobFile(
+      text, shown_name, {.settings = options.settings, .home = context.world.environment("HOME")});
+  if (!request.ok()) {
+    return InvalidArgument("{} is refused, nothing was submitted:\n{}", shown_name,
+                           Message(request.status()));
+  }
+  request->set_request_id(options.request_id.empty() ? MakeRequestId() : options.request_id);
+  request->set_validate_only(options.dry_run);
+
+  MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
+  MOE_ASSIGN_OR_RETURN(const moe::v1::SubmitPipelineResponse response, client.Submit(*request));
+  PrintSubmitted(*request, response, context, OutputOf(options.output));
+  if (options.dry_run) return ExitCode::kDone;
+  if (!options.wait) {
+    if (context.world.terminal().is_terminal) {
+      context.Note("follow it: moectl job watch " + response.pipeline_id());
+    }
+    return ExitCode::kDone;
+  }
+  return FollowJobs(context, client, {response.jobs().begin(), response.jobs().end()},
+                    WatchStyle::kLive, response.pipeline_id());
+}
+
+}  // namespace
+
+void AddJobSubmit(CLI::App& job, CommandContext& context) {
+  auto options = std::make_shared<SubmitOptions>();
+  CLI::App* command = job.add_subcommand("submit", "Submit the jobs of a job file");
+  command->add_option("-f,--file", options->file, "The job file; - for standard input")
+      ->required()
+      ->type_name("FILE");
+  command->add_option("--set", options->settings, "Set a parameter of the file; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUE");
+  command->add_flag("--dry-run", options->dry_run,
+                    "Let the coordinator check everything and change nothing");
+  command->add_flag("--wait", options->wait, "Then follow the jobs as job watch does");
+  command
+      ->add_option("--request-id", options->request_id,
+                   "Name of this wish: sent twice, the jobs are made once. Default: a new one")
+      ->type_name("ID");
+  AddOutputOption(*command, &options->output, {"table", "json", "yaml", "name"});
+  command->footer(
+      "While the coordinator cannot be reached this tries again for --timeout (default 30s).\n\n"
+      "Examples:\n"
+      "  moectl job submit -f examples/smollm2-moe.yaml --set corpus=~/text --wait\n"
+      "  moectl job submit -f job.yaml --dry-run -o yaml");
+  command->callback([options, &context] {
+    context.run = [options, &context] { return Submit(*options, context); };
+  });
+}
+
+}  // namespace moe::moectl
