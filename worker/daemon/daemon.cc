@@ -1,27 +1,24 @@
 #include "worker/daemon/daemon.h"
 
 #include <grpcpp/security/credentials.h>
-#include <prometheus/exposer.h>
-#include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
-#include <exception>
-#include <optional>
 
 #include "common/clock.h"
+#include "common/metrics/metrics_server.h"
+#include "common/net/endpoint.h"
 #include "common/status.h"
 #include "worker/daemon/session.h"
 #include "worker/daemon/state_dir.h"
 #include "worker/daemon/supervisor.h"
+#include "worker/daemon/version.h"
 #include "worker/daemon/worker_metrics.h"
 
 namespace moe::worker {
 namespace {
-
-constexpr char kVersion[] = "0.1.0";
 
 absl::StatusOr<std::string> HostName() {
   char name[256];
@@ -31,9 +28,9 @@ absl::StatusOr<std::string> HostName() {
 }
 
 // Without TLS a connection does not leave the machine.
-absl::Status CheckLoopback(const std::string& address) {
-  const std::string host = address.substr(0, address.rfind(':'));
-  if (host.starts_with("127.") || host == "localhost" || host == "[::1]") return absl::OkStatus();
+absl::Status CheckCoordinator(const std::string& address) {
+  MOE_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(address));
+  if (IsLoopback(endpoint)) return absl::OkStatus();
   return InvalidArgument(
       "--coordinator={} is not on this machine, and a connection without TLS does not leave it; "
       "use 127.0.0.1:PORT, for instance the end of an SSH tunnel",
@@ -49,16 +46,12 @@ absl::Status CheckProgram(const std::string& path) {
 
 // In the order of construction; destroyed from the last to the first.
 struct Daemon::Parts {
-  explicit Parts(StateDir state_dir)
-      : state_dir(std::move(state_dir)),
-        registry(std::make_shared<prometheus::Registry>()),
-        metrics(*registry) {}
+  explicit Parts(StateDir state_dir) : state_dir(std::move(state_dir)) {}
 
   StateDir state_dir;
   RealClock clock;
-  std::shared_ptr<prometheus::Registry> registry;
   WorkerMetrics metrics;
-  std::optional<prometheus::Exposer> exposer;
+  std::unique_ptr<MetricsServer> metrics_server;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<SessionClient> session;
 };
@@ -66,7 +59,8 @@ struct Daemon::Parts {
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options) {
   // Ranks and coordinators close connections when they like.
   std::signal(SIGPIPE, SIG_IGN);
-  MOE_RETURN_IF_ERROR(CheckLoopback(options.coordinator));
+  if (options.state_dir.empty()) return InvalidArgument("--state-dir is missing");
+  MOE_RETURN_IF_ERROR(CheckCoordinator(options.coordinator));
   MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-prepare"));
   MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-rank"));
   MOE_ASSIGN_OR_RETURN(const std::vector<v1::Slot> slots, DetectSlots(options.slots));
@@ -75,13 +69,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
 
   auto parts = std::make_unique<Parts>(std::move(state_dir));
   if (!options.metrics_listen.empty()) {
-    try {
-      parts->exposer.emplace(options.metrics_listen);
-    } catch (const std::exception& error) {
-      return FailedPrecondition("cannot listen on --metrics-listen={}: {}; is the port in use?",
-                                options.metrics_listen, error.what());
-    }
-    parts->exposer->RegisterCollectable(parts->registry);
+    MOE_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(options.metrics_listen));
+    MOE_ASSIGN_OR_RETURN(parts->metrics_server,
+                         MetricsServer::Start(endpoint, parts->metrics.list.registry()));
   }
   MOE_ASSIGN_OR_RETURN(parts->supervisor, Supervisor::Open({
                                               .runs_path = parts->state_dir.runs_path(),
@@ -104,7 +94,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
       parts->supervisor.get());
   spdlog::info("version={} state_dir={} slots={} threads_per_slot={} coordinator={} metrics={}",
                kVersion, parts->state_dir.path(), slots.size(), slots.front().threads(),
-               options.coordinator, options.metrics_listen);
+               options.coordinator,
+               parts->metrics_server == nullptr ? "none" : parts->metrics_server->url());
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
 }
 

@@ -7,10 +7,6 @@
 #include "absl/status/statusor.h"
 #include "worker/daemon/slots.h"
 
-namespace prometheus {
-class Registry;
-}
-
 namespace moe::worker {
 
 struct DaemonOptions {

@@ -1,4 +1,5 @@
 // moe-worker: one per node. See daemon.h.
+#include <fmt/format.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 
@@ -11,6 +12,8 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "worker/daemon/daemon.h"
+#include "worker/daemon/version.h"
+#include "worker/daemon/worker_metrics.h"
 
 namespace {
 
@@ -18,6 +21,13 @@ namespace {
 std::string OwnFolder() {
   std::error_code error;
   return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
+}
+
+void DumpMetrics() {
+  const moe::worker::WorkerMetrics metrics;
+  for (const moe::MetricList::Entry& entry : metrics.list.entries()) {
+    fmt::print("{} {} {}\n", entry.name, entry.type, entry.help);
+  }
 }
 
 int Fail(const absl::Status& status) {
@@ -36,8 +46,7 @@ int main(int argc, char** argv) {
   app.add_option("--coordinator", options.coordinator, "HOST:PORT of moe-coordinator")
       ->capture_default_str();
   app.add_option("--worker-id", options.worker_id, "Unique name, kept over restarts [host name]");
-  app.add_option("--state-dir", options.state_dir, "Folder for the runs; one worker at a time")
-      ->required();
+  app.add_option("--state-dir", options.state_dir, "Folder for the runs; one worker at a time");
   app.add_option("--bin-dir", options.bin_dir, "Folder of moe-rank and moe-prepare")
       ->capture_default_str();
   app.add_option("--cpu-slots", options.slots.cpu_slots, "Ranks that may run at a time")
@@ -50,11 +59,17 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", log.level, "trace, debug, info, warn or error")
       ->capture_default_str();
   app.add_option("--log-format", log.format, "text or json")->capture_default_str();
-  app.set_version_flag("--version", "moe-worker 0.1.0");
+  bool dump_metrics = false;
+  app.add_flag("--dump-metrics", dump_metrics, "Print the name, type and help of every metric");
+  app.set_version_flag("--version", moe::worker::kVersion);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (dump_metrics) {
+    DumpMetrics();
+    return 0;
   }
   if (const absl::Status status = moe::InitLogging(log); !status.ok()) return Fail(status);
 

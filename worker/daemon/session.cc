@@ -12,6 +12,7 @@
 #include <random>
 
 #include "absl/time/time.h"
+#include "common/net/grpc_status.h"
 #include "common/status.h"
 
 namespace moe::worker {

@@ -1,21 +1,28 @@
-// The metrics of moe-worker.
+// Every metric of moe-worker (moe-worker --dump-metrics lists them).
 #pragma once
 
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
-#include <prometheus/registry.h>
+#include "common/metrics/metric_list.h"
 
 namespace moe::worker {
 
-// Each member is a time series. Thread-safe. The registry must outlive it.
+// The members are families first, then their time series, in the order they are made. Thread-safe.
 struct WorkerMetrics {
-  explicit WorkerMetrics(prometheus::Registry& registry);
+  WorkerMetrics();
+  WorkerMetrics(const WorkerMetrics&) = delete;
+  WorkerMetrics& operator=(const WorkerMetrics&) = delete;
+
+  MetricList list;
+
+  prometheus::Family<prometheus::Gauge>& slots;
+  prometheus::Family<prometheus::Counter>& rank_exits;
+  prometheus::Family<prometheus::Counter>& rank_kills;
 
   prometheus::Gauge& slots_free;
   prometheus::Gauge& slots_busy;
   prometheus::Gauge& attempts;
   prometheus::Gauge& session_connected;
   prometheus::Gauge& lease_remaining_seconds;
+  prometheus::Counter& sessions;
   prometheus::Counter& rank_starts;
   prometheus::Counter& rank_start_failures;
   prometheus::Counter& rank_exits_ok;
@@ -26,7 +33,6 @@ struct WorkerMetrics {
   prometheus::Counter& rank_kills_grace;
   prometheus::Counter& reports;
   prometheus::Counter& log_bytes;
-  prometheus::Counter& sessions;
 };
 
 }  // namespace moe::worker
