@@ -1,7 +1,7 @@
 #include "worker/training/checkpoint_writer.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 
 #include <algorithm>
 #include <chrono>
@@ -87,7 +87,8 @@ CheckpointWriter::CheckpointWriter(const CheckpointOptions& options,
       range_(parallel::OwnedRange(arena_numel, communicator.rank(), communicator.world_size())),
       communicator_(communicator.Split("checkpoint", kWriteTimeoutMs)),
       callbacks_(std::move(callbacks)) {
-  for (at::Tensor& staging : staging_) staging = at::empty({range_.numel()}, at::kFloat);
+  // Written to once, so that the step loop does not wait for page faults in the first checkpoint.
+  for (at::Tensor& staging : staging_) staging = at::full({range_.numel()}, 0.0f, at::kFloat);
 }
 
 CheckpointWriter::~CheckpointWriter() {
