@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -144,7 +145,7 @@ TEST_F(SafetensorsWriterTest, Finish_FileIsReadBackWhateverTheSize) {
     const TensorInfo& tensor = file->tensors().front();
     EXPECT_EQ(tensor.offset % 4096, 0u);
     EXPECT_EQ(tensor.size_bytes, size);
-    EXPECT_EQ(std::memcmp(file->data(tensor), bytes.data(), size), 0) << size;
+    EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), file->data(tensor))) << size;
     EXPECT_EQ(file->metadata().at("step"), "40");
     const auto content = ReadFile(path);
     EXPECT_EQ(result->size_bytes, content->size());
