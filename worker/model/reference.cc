@@ -1,0 +1,162 @@
+#include "worker/model/reference.h"
+
+// The one file where the short way matters more than the time to compile.
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <string>
+
+#include "worker/model/gate.h"
+
+namespace moe::model::reference {
+namespace {
+
+using artefacts::ModelConfig;
+
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight) {
+  return at::matmul(x, weight.t());
+}
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  return x * at::rsqrt(x.pow(2).mean(-1, /*keepdim=*/true) + eps) * weight;
+}
+
+at::Tensor SwiGlu(const at::Tensor& gate_up) {
+  const std::vector<at::Tensor> halves = gate_up.chunk(2, -1);
+  return at::silu(halves[0]) * halves[1];
+}
+
+// x [B, heads, S, hd]
+at::Tensor Rope(const at::Tensor& x, double theta) {
+  const int64_t hd = x.size(3);
+  const at::Tensor frequency =
+      at::pow(theta, at::arange(0, hd, 2, at::kDouble) * (-1.0 / static_cast<double>(hd)));
+  const at::Tensor angle = at::outer(at::arange(x.size(2), at::kDouble), frequency);
+  const at::Tensor cos = angle.cos().to(x.scalar_type()), sin = angle.sin().to(x.scalar_type());
+  const std::vector<at::Tensor> halves = x.chunk(2, -1);
+  return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
+}
+
+at::Tensor Attention(const ModelConfig& config, const at::Tensor& x_BSd,
+                     const at::Tensor& qkv_weight, const at::Tensor& out_weight) {
+  const int64_t B = x_BSd.size(0), S = x_BSd.size(1), H = config.num_heads, K = config.num_kv_heads,
+                hd = config.head_dim;
+  const at::Tensor qkv =
+      Linear(x_BSd, qkv_weight).view({B, S, H + 2 * K, hd}).transpose(1, 2);  // [B, heads, S, hd]
+  const at::Tensor q = Rope(qkv.narrow(1, 0, H), config.rope_theta);
+  const at::Tensor k =
+      Rope(qkv.narrow(1, H, K), config.rope_theta).repeat_interleave(H / K, /*dim=*/1);
+  const at::Tensor v = qkv.narrow(1, H + K, K).repeat_interleave(H / K, /*dim=*/1);
+
+  const at::Tensor future =
+      at::ones({S, S}, at::TensorOptions().dtype(at::kBool)).triu(/*diagonal=*/1);
+  const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(hd));
+  const at::Tensor p = at::softmax(scores.masked_fill(future, -INFINITY), -1);
+  return Linear(at::matmul(p, v).transpose(1, 2).reshape({B, S, H * hd}), out_weight);
+}
+
+at::Tensor CvSquared(const at::Tensor& v) {
+  if (v.numel() < 2) return at::zeros({}, v.options());
+  return v.var(/*unbiased=*/true) / (v.mean().pow(2) + 1e-10);
+}
+
+at::Tensor NormalCdf(const at::Tensor& u) { return 0.5 * (1 + at::erf(u / std::sqrt(2.0))); }
+
+}  // namespace
+
+GateOutput Gate(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                const GateWeights& weights, const at::Tensor& x_Td,
+                const at::Tensor& standard_normal_TN) {
+  const int64_t N = config.num_experts, k = config.top_k;
+  at::Tensor g = Linear(x_Td, weights.router_0);
+  if (weights.router_2.defined()) g = Linear(at::tanh(g), weights.router_2);
+  at::Tensor z = g, noise, sigma;
+  if (standard_normal_TN.defined()) {
+    sigma = at::softplus(Linear(x_Td, weights.noise)) + config.noise_epsilon;
+    noise = standard_normal_TN * sigma;
+    z = g + noise;
+  }
+  const auto [top_z, top_indices] = z.topk(std::min(k + 1, N), -1);
+
+  GateOutput out;
+  out.indices_Tk = top_indices.narrow(1, 0, k);
+  out.scores_Tk = at::softmax(top_z.narrow(1, 0, k), -1);
+  out.importance_N = at::zeros_like(z).scatter(1, out.indices_Tk, out.scores_Tk).sum(0);
+  if (standard_normal_TN.defined() && k < N) {
+    const at::Tensor runner_up = top_z.narrow(1, k, 1), last_in = top_z.narrow(1, k - 1, 1);
+    const at::Tensor is_in = (estimator == LoadEstimator::kCompat ? noise : z) > runner_up;
+    out.load_N = NormalCdf(at::where(is_in, (g - runner_up) / sigma, (g - last_in) / sigma)).sum(0);
+  } else {
+    out.load_N = at::zeros_like(z)
+                     .scatter(1, out.indices_Tk, (out.scores_Tk > 0).to(z.scalar_type()))
+                     .sum(0);
+  }
+  out.balance_loss =
+      config.balance_loss_weight * (CvSquared(out.importance_N) + CvSquared(out.load_N));
+  return out;
+}
+
+at::Tensor Experts(const artefacts::MoeConfig& config, const GateOutput& gate,
+                   const at::Tensor& gate_up, const at::Tensor& down, const at::Tensor& x_Td) {
+  at::Tensor y = at::zeros_like(x_Td);
+  for (int64_t e = 0; e < config.num_experts; ++e) {
+    // [T, 1]: the expert's score where it was chosen, else 0.
+    const at::Tensor weight =
+        at::where(gate.indices_Tk == e, gate.scores_Tk, at::zeros_like(gate.scores_Tk))
+            .sum(1, /*keepdim=*/true);
+    const at::Tensor expert = Linear(SwiGlu(Linear(x_Td, gate_up[e])), down[e]);
+    y = y + weight * config.score_scale_factor * expert;
+  }
+  return y;
+}
+
+Output Forward(const ModelConfig& config, const ParameterLayout& layout, LoadEstimator estimator,
+               const at::Tensor& parameters, const at::Tensor& tokens_BS,
+               const NoiseContext* noise) {
+  auto find = [&](const std::string& name) {
+    if (!layout.Has(name)) return at::Tensor();
+    const Parameter& parameter = layout.Find(name);
+    return parameters.narrow(0, parameter.offset, parameter.numel).view(parameter.shape);
+  };
+  const int64_t B = tokens_BS.size(0), S = tokens_BS.size(1), d = config.hidden_size;
+
+  Output out;
+  out.balance_loss = at::zeros({}, parameters.options());
+  const at::Tensor embed = find("embed");
+  at::Tensor x = at::embedding(embed, tokens_BS);  // [B, S, d]
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const std::string layer = "layers." + std::to_string(i) + ".";
+    x = x + Attention(config, RmsNorm(x, find(layer + "attn_norm"), config.rms_norm_eps),
+                      find(layer + "qkv"), find(layer + "attn_out"));
+    const at::Tensor h = RmsNorm(x, find(layer + "ffn_norm"), config.rms_norm_eps);
+    if (!config.is_moe()) {
+      x = x + Linear(SwiGlu(Linear(h, find(layer + "gate_up"))), find(layer + "down"));
+      continue;
+    }
+    at::Tensor draws;
+    if (noise != nullptr && config.moe.add_noise) {
+      draws = at::empty({B * S, config.moe.num_experts}, at::kFloat);
+      DrawGateNoise(*noise, i, B, S, config.moe.num_experts, draws.data_ptr<float>());
+      draws = draws.to(parameters.scalar_type());
+    }
+    const at::Tensor h_Td = h.reshape({B * S, d});
+    const GateOutput gate = Gate(
+        config.moe, estimator,
+        {find(layer + "router.0"), find(layer + "router.2"), find(layer + "noise")}, h_Td, draws);
+    x = x + Experts(config.moe, gate, find(layer + "experts.gate_up"), find(layer + "experts.down"),
+                    h_Td)
+                .view({B, S, d});
+    out.balance_loss = out.balance_loss + gate.balance_loss;
+    out.gates.push_back(gate);
+  }
+  x = RmsNorm(x, find("norm"), config.rms_norm_eps);
+  out.logits_BSV = Linear(x, config.tie_word_embeddings ? embed : find("lm_head"));
+  if (S > 1) {
+    out.mean_loss =
+        at::cross_entropy_loss(out.logits_BSV.narrow(1, 0, S - 1).reshape({-1, config.vocab_size}),
+                               tokens_BS.narrow(1, 1, S - 1).reshape({-1}));
+  }
+  return out;
+}
+
+}  // namespace moe::model::reference
