@@ -17,8 +17,8 @@ namespace {
 
 // In the order of enum Family. Stored: append only.
 constexpr std::array<const char*, kNumFamilies> kFamilyNames = {
-    "meta", "jobs",     "events", "request_ids", "artefacts", "steps",
-    "logs", "attempts", "ranks",  "rendezvous"};
+    "meta",  "jobs", "events",   "request_ids", "artefacts",
+    "steps", "logs", "attempts", "ranks",       "rendezvous"};
 
 absl::Status FromRocks(const rocksdb::Status& status, const std::string& what) {
   if (status.ok()) return absl::OkStatus();
@@ -78,10 +78,9 @@ class Store::Impl {
   }
 
   // Visits keys from `from` on that start with `prefix`, until `visit` returns false.
-  absl::Status Scan(
-      Family family, const std::string& prefix, const std::string& from,
-      const std::function<absl::StatusOr<bool>(const std::string&, const rocksdb::Slice&)>& visit)
-      const {
+  absl::Status Scan(Family family, const std::string& prefix, const std::string& from,
+                    const std::function<absl::StatusOr<bool>(const std::string&,
+                                                             const rocksdb::Slice&)>& visit) const {
     rocksdb::ReadOptions options;
     const std::string end = PrefixEnd(prefix);
     const rocksdb::Slice upper_bound(end);
@@ -142,7 +141,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const Options& options) {
       rocksdb::DB::Open(db_options, options.path, families, &handles, &db);
   if (!opened.ok()) {
     const std::string text = opened.ToString();
-    if (opened.IsInvalidArgument() && text.find("Column families not opened") != std::string::npos) {
+    if (opened.IsInvalidArgument() &&
+        text.find("Column families not opened") != std::string::npos) {
       return FailedPrecondition(
           "the store {} was written by a newer moe-coordinator ({}); run that version, or choose "
           "another data directory",
@@ -209,13 +209,13 @@ absl::StatusOr<Store::Counters> Store::ReadCounters() const {
   MOE_ASSIGN_OR_RETURN(counters.next_job, impl_->GetNumber("next_job", 1));
   MOE_ASSIGN_OR_RETURN(counters.next_pipeline, impl_->GetNumber("next_pipeline", 1));
   const std::string prefix = VersionCounterKey("");
-  MOE_RETURN_IF_ERROR(impl_->Scan(
-      Family::kMeta, prefix, prefix,
-      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-        counters.last_artefact_version[key.substr(prefix.size())] =
-            static_cast<int32_t>(ReadU64(value.ToString(), 0));
-        return true;
-      }));
+  MOE_RETURN_IF_ERROR(
+      impl_->Scan(Family::kMeta, prefix, prefix,
+                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+                    counters.last_artefact_version[key.substr(prefix.size())] =
+                        static_cast<int32_t>(ReadU64(value.ToString(), 0));
+                    return true;
+                  }));
   return counters;
 }
 
@@ -278,37 +278,36 @@ absl::StatusOr<std::optional<v1::RequestRecord>> Store::FindRequest(
 absl::StatusOr<std::optional<v1::StepReport>> Store::FindStep(uint64_t job, int64_t step) const {
   MOE_ASSIGN_OR_RETURN(const auto value, impl_->Get(Family::kSteps, StepKey(job, step)));
   if (!value.has_value()) return std::optional<v1::StepReport>();
-  MOE_ASSIGN_OR_RETURN(v1::StepReport report,
-                       impl_->Parse<v1::StepReport>(Family::kSteps, *value));
+  MOE_ASSIGN_OR_RETURN(v1::StepReport report, impl_->Parse<v1::StepReport>(Family::kSteps, *value));
   return std::optional<v1::StepReport>(std::move(report));
 }
 
 absl::StatusOr<std::vector<v1::JobEvent>> Store::ListEvents(uint64_t job,
                                                             int64_t after_revision) const {
   std::vector<v1::JobEvent> events;
-  MOE_RETURN_IF_ERROR(impl_->Scan(
-      Family::kEvents, JobKey(job), EventKey(job, after_revision + 1),
-      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-        MOE_ASSIGN_OR_RETURN(v1::JobEvent event,
-                             impl_->Parse<v1::JobEvent>(Family::kEvents, value));
-        events.push_back(std::move(event));
-        return true;
-      }));
+  MOE_RETURN_IF_ERROR(
+      impl_->Scan(Family::kEvents, JobKey(job), EventKey(job, after_revision + 1),
+                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+                    MOE_ASSIGN_OR_RETURN(v1::JobEvent event,
+                                         impl_->Parse<v1::JobEvent>(Family::kEvents, value));
+                    events.push_back(std::move(event));
+                    return true;
+                  }));
   return events;
 }
 
 absl::StatusOr<std::vector<v1::StepReport>> Store::ListSteps(uint64_t job, int64_t after_step,
                                                              int limit) const {
   std::vector<v1::StepReport> steps;
-  MOE_RETURN_IF_ERROR(impl_->Scan(
-      Family::kSteps, JobKey(job), StepKey(job, after_step + 1),
-      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-        if (static_cast<int>(steps.size()) >= limit) return false;
-        MOE_ASSIGN_OR_RETURN(v1::StepReport step,
-                             impl_->Parse<v1::StepReport>(Family::kSteps, value));
-        steps.push_back(std::move(step));
-        return true;
-      }));
+  MOE_RETURN_IF_ERROR(
+      impl_->Scan(Family::kSteps, JobKey(job), StepKey(job, after_step + 1),
+                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+                    if (static_cast<int>(steps.size()) >= limit) return false;
+                    MOE_ASSIGN_OR_RETURN(v1::StepReport step,
+                                         impl_->Parse<v1::StepReport>(Family::kSteps, value));
+                    steps.push_back(std::move(step));
+                    return true;
+                  }));
   return steps;
 }
 
@@ -316,12 +315,12 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> Store::ListRend
     uint64_t job, int32_t attempt) const {
   const std::string prefix = AttemptKey(job, attempt);
   std::vector<std::pair<std::string, std::string>> values;
-  MOE_RETURN_IF_ERROR(impl_->Scan(
-      Family::kRendezvous, prefix, prefix,
-      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-        values.emplace_back(key.substr(prefix.size()), value.ToString());
-        return true;
-      }));
+  MOE_RETURN_IF_ERROR(
+      impl_->Scan(Family::kRendezvous, prefix, prefix,
+                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+                    values.emplace_back(key.substr(prefix.size()), value.ToString());
+                    return true;
+                  }));
   return values;
 }
 
@@ -333,8 +332,7 @@ absl::StatusOr<Store::LogPiece> Store::ReadLog(const RankKey& rank, int64_t offs
   it->SeekForPrev(LogKey(rank, offset));  // the chunk that holds `offset` starts at or before it
   LogPiece piece{.offset = offset, .bytes = ""};
   if (it->Valid() && it->key().starts_with(prefix)) {
-    const int64_t chunk_offset =
-        static_cast<int64_t>(ReadU64(it->key().ToString(), prefix.size()));
+    const int64_t chunk_offset = static_cast<int64_t>(ReadU64(it->key().ToString(), prefix.size()));
     const rocksdb::Slice chunk = it->value();
     const int64_t skip = offset - chunk_offset;
     if (skip < static_cast<int64_t>(chunk.size())) {

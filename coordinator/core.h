@@ -1,0 +1,37 @@
+// The parts of the coordinator, as the services see them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "common/clock.h"
+#include "coordinator/artefact_files.h"
+#include "coordinator/catalog.h"
+#include "coordinator/job_table.h"
+#include "coordinator/metrics.h"
+#include "coordinator/supervisor.h"
+#include "coordinator/turn.h"
+#include "coordinator/worker_registry.h"
+#include "storage/rocks/store.h"
+
+namespace moe::coordinator {
+
+// Everything but `queue`, `file_work`, `metrics` and the constants may only be touched from within
+// queue->Change() and queue->Read().
+struct Core {
+  TurnQueue* queue = nullptr;
+  FileWork* file_work = nullptr;
+  CoordinatorMetrics* metrics = nullptr;
+  storage::Store* store = nullptr;
+  JobTable* jobs = nullptr;
+  Catalog* catalog = nullptr;
+  WorkerRegistry* workers = nullptr;
+  Supervisor* supervisor = nullptr;
+  const Clock* clock = nullptr;
+
+  std::string artefact_root;
+  std::string metrics_url;
+  int64_t start_unix_millis = 0;
+};
+
+}  // namespace moe::coordinator

@@ -1,0 +1,60 @@
+#include "coordinator/files_facts.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "common/status.h"
+#include "storage/artefacts/model_config.h"
+
+namespace moe::coordinator {
+
+namespace fs = std::filesystem;
+
+absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const {
+  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config, artefacts::ReadModelConfig(path));
+  ModelFacts facts;
+  facts.vocab_size = config.vocab_size;
+  facts.intermediate_size = config.intermediate_size;
+  facts.context_length = config.context_length;
+  facts.num_experts = config.moe.num_experts;
+  return facts;
+}
+
+absl::Status FilesFacts::CheckReadable(const std::string& path, bool* is_empty) const {
+  *is_empty = false;
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) {
+    return NotFound(
+        "{} does not exist on the coordinator; give a path that the coordinator and all "
+        "workers see",
+        path);
+  }
+  if (::access(path.c_str(), R_OK) != 0) return ErrnoStatus(errno, "cannot read " + path);
+  if (!fs::is_directory(status)) {
+    *is_empty = fs::is_regular_file(status) && fs::file_size(path, error) == 0;
+    return absl::OkStatus();
+  }
+  // Looks until the first file with content.
+  for (fs::recursive_directory_iterator it(path, fs::directory_options::skip_permission_denied,
+                                           error);
+       !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+    std::error_code ignored;
+    if (it->is_regular_file(ignored) && it->file_size(ignored) > 0) return absl::OkStatus();
+  }
+  if (error) {
+    return PermissionDenied("cannot look into {}: {}", path, error.message());
+  }
+  *is_empty = true;
+  return absl::OkStatus();
+}
+
+const v1::Artefact* FilesFacts::FindArtefact(const std::string& reference) const {
+  const auto it = artefacts_.find(reference);
+  return it == artefacts_.end() ? nullptr : &it->second;
+}
+
+}  // namespace moe::coordinator

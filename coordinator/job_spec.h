@@ -1,0 +1,66 @@
+// What a valid pipeline is: the owner of the defaults and limits in proto/moe/v1/job_spec.proto.
+//
+// A pure function of the specs and of facts about the outside, which come through an interface.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "moe/v1/artefact.pb.h"
+#include "moe/v1/job_spec.pb.h"
+
+namespace moe::coordinator {
+
+// The facts about a model that specs are checked against.
+struct ModelFacts {
+  int64_t vocab_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t context_length = 0;
+  int64_t num_experts = 0;  // 0: dense
+};
+
+// What validation asks about files and artefacts.
+class SpecFacts {
+ public:
+  virtual ~SpecFacts() = default;
+  // The model in the file or folder. The error says what is wrong with it and what to do.
+  virtual absl::StatusOr<ModelFacts> ReadModel(const std::string& path) const = 0;
+  // OK where the file or folder exists and can be read; `is_empty` where there is no file in it.
+  virtual absl::Status CheckReadable(const std::string& path, bool* is_empty) const = 0;
+  // "name" or "name:version"; nullptr where the catalogue has none.
+  virtual const v1::Artefact* FindArtefact(const std::string& reference) const = 0;
+};
+
+// A spec with every default filled in, and the jobs of the same pipeline that it needs.
+struct CompleteJob {
+  v1::JobSpec spec;
+  std::vector<int> needs;  // indices into the pipeline, ascending
+};
+
+// INVALID_ARGUMENT: "job 'construct': experts=7 does not divide the FFN width 1536; use one of
+// 2, 3, 4, ...". The jobs come back in the order given.
+absl::StatusOr<std::vector<CompleteJob>> CompletePipeline(const std::vector<v1::JobSpec>& jobs,
+                                                          const SpecFacts& facts);
+
+// "train".
+std::string KindName(const v1::JobSpec& spec);
+// The name under which a job's output is catalogued, and its kind.
+std::string OutputName(const v1::JobSpec& spec);
+v1::ArtefactKind OutputKind(const v1::JobSpec& spec);
+// "dataset".
+std::string KindName(v1::ArtefactKind kind);
+
+// What a job reads, keyed by the field of its kind's spec: "model", "dataset", "models.0".
+std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec);
+
+// "name:version".
+std::string ArtefactReference(const v1::Artefact& artefact);
+// The vocabulary size that an artefact's metadata states; nullopt where it does not.
+std::optional<int64_t> VocabularySize(const v1::Artefact& artefact);
+
+}  // namespace moe::coordinator

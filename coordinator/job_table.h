@@ -1,0 +1,119 @@
+// Every job, its history, and who watches it. Belongs to the loop's thread (coordinator/turn.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "coordinator/job_spec.h"
+#include "coordinator/job_state.h"
+#include "coordinator/turn.h"
+#include "moe/v1/job_service.pb.h"
+#include "moe/v1/record.pb.h"
+#include "storage/rocks/store.h"
+
+namespace moe::coordinator {
+
+// "j17" to 17; nullopt where it is not a job id.
+std::optional<uint64_t> ParseJobId(const std::string& job_id);
+std::string FormatJobId(uint64_t number);
+// "j17.2".
+std::string FormatAttempt(uint64_t job, int32_t attempt);
+
+class JobTable {
+ public:
+  // Told of every change of a job's state; `from` is UNSPECIFIED for a new job.
+  using StateObserver =
+      std::function<void(Turn&, const v1::Job&, v1::JobState from, v1::JobState to)>;
+  using WatchMessage = std::shared_ptr<const v1::WatchJobsResponse>;
+
+  // Which jobs a watcher wants; empty: all.
+  struct WatchFilter {
+    std::set<uint64_t> jobs;
+    bool Wants(uint64_t job) const { return jobs.empty() || jobs.contains(job); }
+  };
+
+  explicit JobTable(storage::Store* store) : store_(store) {}
+
+  // Reads everything from the store. Once, before anything else.
+  absl::Status Load();
+  void set_state_observer(StateObserver observer) { observer_ = std::move(observer); }
+
+  // nullptr where there is none. Pointers stay valid: jobs are never removed.
+  v1::JobRecord* Find(uint64_t number);
+  v1::JobRecord* Find(const std::string& job_id);
+  // A job id, or a name: the newest job of that name. NOT_FOUND says what was looked for.
+  absl::StatusOr<v1::JobRecord*> FindByIdOrName(const std::string& text);
+  // Newest first.
+  v1::ListJobsResponse List(const v1::ListJobsRequest& request, int page_size,
+                            uint64_t before_job) const;
+  // Calls `visit` for every job that has not ended, oldest first.
+  void ForEachLive(const std::function<void(v1::JobRecord&)>& visit);
+  // Numbers of the jobs that are QUEUED.
+  const std::set<uint64_t>& queued() const { return queued_; }
+  int64_t revision() const { return revision_; }
+
+  // The answer to an earlier submission with this request id, if there was one. ALREADY_EXISTS
+  // where that submission was another one.
+  absl::StatusOr<std::optional<v1::SubmitPipelineResponse>> FindSubmission(
+      const v1::SubmitPipelineRequest& request);
+  // Adds a pipeline whose specs are complete and valid. Every job is PENDING or QUEUED after it.
+  v1::SubmitPipelineResponse Submit(Turn& turn, const v1::SubmitPipelineRequest& request,
+                                    const std::vector<CompleteJob>& jobs, const std::string& user);
+  // The answer that Submit would give, changing nothing.
+  v1::SubmitPipelineResponse Preview(const std::vector<CompleteJob>& jobs,
+                                     const std::string& user) const;
+
+  // Applies a change of state; the change must be possible. Jobs that need this one follow.
+  void Move(Turn& turn, v1::JobRecord& record, JobChange change, v1::Cause cause,
+            const std::string& reason);
+  // Stores a job whose progress or other fields were edited: a new revision without an event.
+  void Touch(Turn& turn, v1::JobRecord& record);
+  // As Touch, with a line in the history.
+  void Note(Turn& turn, v1::JobRecord& record, v1::Cause cause, const std::string& message);
+  // A revision for a change that is not a job's.
+  int64_t NewRevision(Turn& turn);
+
+  // Every change after `from_revision`, in order; with 0, the present state of the jobs. To be
+  // called as a read, in the same one as AddWatcher: then nothing is missed and nothing doubled.
+  absl::StatusOr<std::vector<WatchMessage>> ChangesSince(const WatchFilter& filter,
+                                                         int64_t from_revision);
+  // `tell` is called on the loop's thread for every durable change, until removed.
+  int64_t AddWatcher(WatchFilter filter, std::function<void(const WatchMessage&)> tell);
+  void RemoveWatcher(int64_t id);
+
+ private:
+  struct Watcher {
+    WatchFilter filter;
+    std::function<void(const WatchMessage&)> tell;
+  };
+
+  v1::SubmitPipelineResponse AnswerOf(const v1::RequestRecord& request);
+  void Index(uint64_t number, const v1::JobRecord& record);
+  void Save(Turn& turn, uint64_t number, const v1::JobRecord& record, const v1::JobEvent* event);
+  void FollowNeeds(Turn& turn, uint64_t ended_job);
+
+  storage::Store* const store_;
+  StateObserver observer_;
+  int64_t revision_ = 0;
+  uint64_t next_job_ = 1;
+  uint64_t next_pipeline_ = 1;
+  std::map<uint64_t, v1::JobRecord> jobs_;
+  std::unordered_map<std::string, uint64_t> newest_by_name_;
+  std::set<uint64_t> live_;                      // not ended
+  std::set<uint64_t> queued_;                    // QUEUED
+  std::multimap<uint64_t, uint64_t> needed_by_;  // job -> PENDING jobs that need it
+  std::map<std::string, v1::RequestRecord> uncommitted_requests_;
+  std::map<int64_t, Watcher> watchers_;
+  int64_t next_watcher_ = 1;
+};
+
+}  // namespace moe::coordinator

@@ -1,0 +1,83 @@
+// moe-coordinator: owns jobs, attempts, the schedule and the catalogue.
+#include <fmt/format.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "common/log.h"
+#include "common/status.h"
+#include "coordinator/server.h"
+#include "coordinator/version.h"
+
+namespace {
+
+void DumpMetrics() {
+  const moe::coordinator::CoordinatorMetrics metrics({});
+  for (const moe::MetricList::Entry& entry : metrics.list().entries()) {
+    fmt::print("{} {} {}\n", entry.name, entry.type, entry.help);
+  }
+}
+
+// Blocks the signals that end the program in all threads, so that `sigwait` gets them.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  moe::coordinator::Server::Options options;
+  moe::LogOptions log = {.program = "moe-coordinator"};
+  bool dump_metrics = false;
+  CLI::App app{"Owns jobs, attempts, the schedule and the catalogue of artefacts."};
+  app.set_version_flag("--version", moe::coordinator::kVersion);
+  app.add_option("--listen", options.listen, "HOST:PORT for gRPC; port 0 picks a free one")
+      ->capture_default_str();
+  app.add_option("--metrics-listen", options.metrics_listen, "HOST:PORT for /metrics")
+      ->capture_default_str();
+  app.add_option("--data-dir", options.data_dir, "Folder of the store");
+  app.add_option("--artefact-root", options.artefact_root,
+                 "Folder of the artefacts; workers see it under the same path");
+  app.add_option("--lease-ttl-ms", options.lease_ttl_ms,
+                 "How long a worker may be silent before its attempts end")
+      ->capture_default_str();
+  app.add_option("--log-level", log.level, "trace, debug, info, warn or error")
+      ->capture_default_str();
+  app.add_option("--log-format", log.format, "text or json")->capture_default_str();
+  app.add_flag("--dump-metrics", dump_metrics, "Print the name, type and help of every metric");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (dump_metrics) {
+    DumpMetrics();
+    return 0;
+  }
+  if (const absl::Status status = moe::InitLogging(log); !status.ok()) {
+    fmt::print(stderr, "moe-coordinator: {}\n", moe::Message(status));
+    return 2;
+  }
+
+  const sigset_t signals = BlockSignals();
+  auto server = moe::coordinator::Server::Start(options);
+  if (!server.ok()) {
+    fmt::print(stderr, "moe-coordinator: {}\n", moe::Message(server.status()));
+    return 1;
+  }
+  spdlog::info("version={} listening={} metrics={} data_dir={} artefact_root={}",
+               moe::coordinator::kVersion, (*server)->address(), (*server)->metrics_url(),
+               options.data_dir, options.artefact_root);
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("signal={} shutting down", signal);
+  (*server)->Shutdown();
+  return 0;
+}

@@ -1,0 +1,277 @@
+#include "coordinator/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "common/file.h"
+#include "common/metrics/metrics_server.h"
+#include "common/net/endpoint.h"
+#include "common/status.h"
+#include "coordinator/commit_loop.h"
+#include "coordinator/services/artefact_service.h"
+#include "coordinator/services/cluster_service.h"
+#include "coordinator/services/job_service.h"
+#include "coordinator/services/worker_service.h"
+
+namespace moe::coordinator {
+namespace {
+
+constexpr int kMaxMessageBytes = 16 << 20;
+// How long streams have to end by themselves at shutdown.
+constexpr int kShutdownMillis = 2000;
+
+// That `path` is a folder that can be written. `flag` is what to change.
+absl::Status PrepareFolder(const std::string& path, const std::string& flag) {
+  if (path.empty()) return InvalidArgument("{} is missing; give a folder", flag);
+  const std::string fix =
+      fmt::format("{} {}: use a folder that this user can write, or create it with: mkdir -p {}",
+                  flag, path, path);
+  const absl::Status made = MakeDirectories(path);
+  if (!made.ok()) return Annotate(made, fix);
+  const std::string probe = JoinPath(path, ".moe-write-probe");
+  const absl::Status written = WriteFileAtomically(probe, "");
+  if (!written.ok()) return Annotate(written, fix);
+  return RemoveTree(probe);
+}
+
+// An artefact root belongs to one store: another one would give the same names to other folders,
+// and take its artefacts for orphans.
+absl::Status ClaimArtefactRoot(const std::string& root, const std::string& store_id) {
+  const std::string marker = JoinPath(root, ".moe-store");
+  if (!FileExists(marker)) return WriteFileAtomically(marker, store_id + "\n");
+  MOE_ASSIGN_OR_RETURN(const std::string owner, ReadFile(marker));
+  if (owner == store_id + "\n") return absl::OkStatus();
+  return FailedPrecondition(
+      "--artefact-root {} belongs to another store (its .moe-store is {}, the store in --data-dir "
+      "is {}); use the data directory that it was made with, or an empty folder",
+      root, owner.substr(0, owner.find('\n')), store_id);
+}
+
+absl::StatusOr<Endpoint> ParseListen(const std::string& text, const std::string& flag) {
+  const auto endpoint = ParseEndpoint(text);
+  if (!endpoint.ok()) return Annotate(endpoint.status(), flag);
+  if (!IsLoopback(*endpoint)) {
+    return InvalidArgument(
+        "{} {}: this release has no TLS yet and listens on loopback only; use 127.0.0.1:{}, and an "
+        "SSH tunnel to reach it from elsewhere",
+        flag, text, endpoint->port);
+  }
+  return *endpoint;
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  explicit Impl(Options options)
+      : options_(std::move(options)),
+        metrics_(CoordinatorMetrics::Options{}),
+        workers_({.lease_ttl_ms = options_.lease_ttl_ms,
+                  .lease_margin_ms = options_.lease_margin_ms,
+                  .heartbeat_interval_ms = std::max<int64_t>(20, options_.lease_ttl_ms / 6)}) {}
+
+  ~Impl() { Shutdown(); }
+
+  absl::Status Start() {
+    MOE_ASSIGN_OR_RETURN(Endpoint listen, ParseListen(options_.listen, "--listen"));
+    if (options_.lease_ttl_ms < 100) {
+      return InvalidArgument("--lease-ttl-ms {} is out of range; use 100 or more",
+                             options_.lease_ttl_ms);
+    }
+    MOE_RETURN_IF_ERROR(PrepareFolder(options_.data_dir, "--data-dir"));
+    MOE_RETURN_IF_ERROR(PrepareFolder(options_.artefact_root, "--artefact-root"));
+    MOE_RETURN_IF_ERROR(CheckPortFree(listen, "--listen"));
+    const Clock* clock = options_.clock != nullptr ? options_.clock : &real_clock_;
+
+    MOE_ASSIGN_OR_RETURN(store_,
+                         storage::Store::Open({.path = JoinPath(options_.data_dir, "store")}));
+    MOE_RETURN_IF_ERROR(ClaimArtefactRoot(options_.artefact_root, store_->store_id()));
+    if (!options_.metrics_listen.empty()) {
+      MOE_ASSIGN_OR_RETURN(const Endpoint metrics,
+                           ParseListen(options_.metrics_listen, "--metrics-listen"));
+      MOE_ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start(metrics, metrics_.registry()));
+      metrics_url_ = metrics_server_->url();
+    }
+
+    loop_ = std::make_unique<CommitLoop>(store_.get(), clock);
+    files_ = MakeArtefactFiles();
+    file_work_ = MakeFileWorkThread();
+    jobs_ = std::make_unique<JobTable>(store_.get());
+    catalog_ = std::make_unique<Catalog>(store_.get());
+    supervisor_ = std::make_unique<Supervisor>(
+        Supervisor::Options{.artefact_root = options_.artefact_root,
+                            .stop_grace_ms = options_.stop_grace_ms,
+                            .retry_backoff_ms = options_.retry_backoff_ms},
+        Supervisor::Parts{.store = store_.get(),
+                          .jobs = jobs_.get(),
+                          .catalog = catalog_.get(),
+                          .workers = &workers_,
+                          .files = files_.get(),
+                          .file_work = file_work_.get(),
+                          .queue = loop_.get(),
+                          .observer = &metrics_});
+    jobs_->set_state_observer(
+        [this](Turn& turn, const v1::Job& job, v1::JobState from, v1::JobState to) {
+          metrics_.OnJobState(turn.monotonic_millis, job, from, to);
+          if (IsEnded(to) && from != v1::JOB_STATE_UNSPECIFIED) {
+            supervisor_->TellLogFollowers(turn, *ParseJobId(job.job_id()));
+          }
+        });
+    MOE_RETURN_IF_ERROR(jobs_->Load());
+    MOE_RETURN_IF_ERROR(catalog_->Load());
+    MOE_RETURN_IF_ERROR(supervisor_->Load(clock->MonotonicMillis()));
+
+    core_ = {.queue = loop_.get(),
+             .file_work = file_work_.get(),
+             .metrics = &metrics_,
+             .store = store_.get(),
+             .jobs = jobs_.get(),
+             .catalog = catalog_.get(),
+             .workers = &workers_,
+             .supervisor = supervisor_.get(),
+             .clock = clock,
+             .artefact_root = options_.artefact_root,
+             .metrics_url = metrics_url_,
+             .start_unix_millis = clock->UnixMillis()};
+    StartLoop();
+    return StartGrpc(listen);
+  }
+
+  void Shutdown() {
+    if (grpc_ != nullptr) {
+      grpc_->GetHealthCheckService()->SetServingStatus(false);
+      grpc_->Shutdown(std::chrono::system_clock::now() +
+                      std::chrono::milliseconds(kShutdownMillis));
+      grpc_->Wait();
+      grpc_.reset();
+    }
+    if (loop_ != nullptr) loop_->Stop();
+    file_work_.reset();  // what it still posts to the loop is dropped
+    metrics_server_.reset();
+    store_.reset();
+  }
+
+  const std::string& address() const { return address_; }
+  const std::string& metrics_url() const { return metrics_url_; }
+  const Core& core() const { return core_; }
+
+ private:
+  void StartLoop() {
+    loop_->Start({
+        .before_commit =
+            [this](Turn& turn) {
+              supervisor_->BeforeCommit(turn);
+              ExportWorkers(turn);
+              metrics_deadline_millis_ = metrics_.RemoveOld(turn.monotonic_millis);
+            },
+        .next_deadline_millis =
+            [this] {
+              return std::min(supervisor_->NextDeadlineMillis(), metrics_deadline_millis_);
+            },
+        .on_commit = [this](double seconds) { metrics_.OnCommit(seconds); },
+        .on_fatal =
+            [this](const absl::Status& status) {
+              if (options_.on_fatal) return options_.on_fatal(status);
+              spdlog::critical("the store failed, ending: {}", Message(status));
+              ::_exit(1);
+            },
+    });
+  }
+
+  void ExportWorkers(const Turn& turn) {
+    std::map<std::string, int> counts = {{"ready", 0}, {"suspect", 0}, {"lost", 0}};
+    for (const v1::Worker& worker : workers_.List(turn.monotonic_millis).workers()) {
+      switch (worker.state()) {
+        case v1::WORKER_STATE_READY:
+          ++counts["ready"];
+          break;
+        case v1::WORKER_STATE_SUSPECT:
+          ++counts["suspect"];
+          break;
+        default:
+          ++counts["lost"];
+          break;
+      }
+    }
+    metrics_.SetWorkers(counts);
+  }
+
+  absl::Status StartGrpc(Endpoint listen) {
+    job_service_ = std::make_unique<JobServiceImpl>(core_);
+    artefact_service_ = std::make_unique<ArtefactServiceImpl>(core_);
+    cluster_service_ = std::make_unique<ClusterServiceImpl>(core_);
+    worker_service_ = std::make_unique<WorkerServiceImpl>(core_);
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(listen.ToString(), grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(job_service_.get());
+    builder.RegisterService(artefact_service_.get());
+    builder.RegisterService(cluster_service_.get());
+    builder.RegisterService(worker_service_.get());
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    // Two coordinators must not share a port, each getting half of the connections.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // Idle watchers and workers may ask now and then whether the connection still lives.
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    grpc_ = builder.BuildAndStart();
+    if (grpc_ == nullptr || port == 0) {
+      grpc_ = nullptr;
+      return FailedPrecondition("--listen {}: cannot listen there; choose another port",
+                                listen.ToString());
+    }
+    listen.port = static_cast<uint16_t>(port);
+    address_ = listen.ToString();
+    return WriteFileAtomically(JoinPath(options_.data_dir, "address"), address_ + "\n");
+  }
+
+  const Options options_;
+  RealClock real_clock_;
+  CoordinatorMetrics metrics_;
+  WorkerRegistry workers_;
+  std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<CommitLoop> loop_;
+  std::unique_ptr<ArtefactFiles> files_;
+  std::unique_ptr<FileWork> file_work_;
+  std::unique_ptr<JobTable> jobs_;
+  std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<Supervisor> supervisor_;
+  Core core_;
+  int64_t metrics_deadline_millis_ = 0;  // loop thread only
+
+  std::unique_ptr<MetricsServer> metrics_server_;
+  std::unique_ptr<JobServiceImpl> job_service_;
+  std::unique_ptr<ArtefactServiceImpl> artefact_service_;
+  std::unique_ptr<ClusterServiceImpl> cluster_service_;
+  std::unique_ptr<WorkerServiceImpl> worker_service_;
+  std::unique_ptr<grpc::Server> grpc_;
+  std::string address_;
+  std::string metrics_url_;
+};
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  MOE_RETURN_IF_ERROR(impl->Start());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+const std::string& Server::address() const { return impl_->address(); }
+const std::string& Server::metrics_url() const { return impl_->metrics_url(); }
+const Core& Server::core() const { return impl_->core(); }
+void Server::Shutdown() { impl_->Shutdown(); }
+
+}  // namespace moe::coordinator

@@ -1,0 +1,228 @@
+#include "coordinator/services/job_service.h"
+
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "common/status.h"
+#include "coordinator/files_facts.h"
+#include "coordinator/services/log_stream.h"
+#include "coordinator/services/unary.h"
+#include "coordinator/services/watch_stream.h"
+
+namespace moe::coordinator {
+namespace {
+
+constexpr size_t kMaxRequestIdLength = 128;
+
+// `value`, or `fallback` where it is 0; INVALID_ARGUMENT outside 1 to `limit`.
+absl::StatusOr<int> PageSize(int32_t value, int fallback, int limit) {
+  if (value == 0) return fallback;
+  if (value < 0 || value > limit) {
+    return InvalidArgument("page_size={} is out of range; use 1 to {}", value, limit);
+  }
+  return value;
+}
+
+std::string UserOf(const grpc::CallbackServerContext& context) {
+  const auto it = context.client_metadata().find("x-moe-user");
+  if (it == context.client_metadata().end()) return "";
+  return std::string(it->second.data(), it->second.size());
+}
+
+// One submission on its way: the loop looks up, the file thread validates, the loop commits.
+class Submission : public std::enable_shared_from_this<Submission> {
+ public:
+  Submission(const Core& core, const v1::SubmitPipelineRequest& request,
+             v1::SubmitPipelineResponse* response, std::string user, Finish finish)
+      : core_(core),
+        request_(request),
+        response_(response),
+        user_(std::move(user)),
+        finish_(std::move(finish)) {}
+
+  void Start() {
+    core_.queue->Read([self = shared_from_this()] { self->LookUp(); });
+  }
+
+ private:
+  // True where an earlier request with this id has the answer, good or bad.
+  bool AnsweredBefore() {
+    if (request_.validate_only()) return false;
+    const auto known = core_.jobs->FindSubmission(request_);
+    if (!known.ok()) {
+      finish_(known.status());
+      return true;
+    }
+    if (!known->has_value()) return false;
+    *response_ = **known;
+    return true;
+  }
+
+  void LookUp() {
+    if (AnsweredBefore()) {
+      if (!response_->pipeline_id().empty()) finish_(absl::OkStatus());
+      return;
+    }
+    std::map<std::string, v1::Artefact> artefacts;
+    for (const v1::JobSpec& spec : request_.jobs()) {
+      for (const auto& [field, input] : InputsOf(spec)) {
+        if (!input.has_artefact()) continue;
+        if (const v1::Artefact* artefact = core_.catalog->Find(input.artefact())) {
+          artefacts[input.artefact()] = *artefact;
+        }
+      }
+    }
+    core_.file_work->Post([self = shared_from_this(), artefacts = std::move(artefacts)] {
+      self->Validate(artefacts);
+    });
+  }
+
+  void Validate(const std::map<std::string, v1::Artefact>& artefacts) {
+    const FilesFacts facts(artefacts);
+    auto jobs = CompletePipeline({request_.jobs().begin(), request_.jobs().end()}, facts);
+    if (!jobs.ok()) {
+      finish_(jobs.status());
+      return;
+    }
+    core_.queue->Change([self = shared_from_this(), jobs = *std::move(jobs)](Turn& turn) {
+      self->Commit(turn, jobs);
+    });
+  }
+
+  void Commit(Turn& turn, const std::vector<CompleteJob>& jobs) {
+    // The same request may have come twice while this one was validated.
+    if (AnsweredBefore()) {
+      if (response_->pipeline_id().empty()) return;
+    } else if (request_.validate_only()) {
+      *response_ = core_.jobs->Preview(jobs, user_);
+    } else {
+      *response_ = core_.jobs->Submit(turn, request_, jobs, user_);
+      core_.supervisor->Wake();
+    }
+    turn.After([self = shared_from_this()] { self->finish_(absl::OkStatus()); });
+  }
+
+  const Core& core_;
+  const v1::SubmitPipelineRequest& request_;  // gRPC's, valid until finish_
+  v1::SubmitPipelineResponse* const response_;
+  const std::string user_;
+  const Finish finish_;
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* JobServiceImpl::SubmitPipeline(grpc::CallbackServerContext* context,
+                                                         const v1::SubmitPipelineRequest* request,
+                                                         v1::SubmitPipelineResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "SubmitPipeline", reactor);
+  if (!request->validate_only() &&
+      (request->request_id().empty() || request->request_id().size() > kMaxRequestIdLength)) {
+    finish(InvalidArgument("request_id has {} characters; use 1 to {}, unique per submission",
+                           request->request_id().size(), kMaxRequestIdLength));
+    return reactor;
+  }
+  std::make_shared<Submission>(core_, *request, response, UserOf(*context), finish)->Start();
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::GetJob(grpc::CallbackServerContext* context,
+                                                 const v1::GetJobRequest* request,
+                                                 v1::GetJobResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "GetJob", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto record = core_.jobs->FindByIdOrName(request->job());
+    if (record.ok()) *response->mutable_job() = (*record)->job();
+    finish(record.status());
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::ListJobs(grpc::CallbackServerContext* context,
+                                                   const v1::ListJobsRequest* request,
+                                                   v1::ListJobsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "ListJobs", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto page_size = PageSize(request->page_size(), 100, 1000);
+    if (!page_size.ok()) return finish(page_size.status());
+    uint64_t before = std::numeric_limits<uint64_t>::max();
+    if (!request->page_token().empty()) {
+      const auto token = ParseJobId(request->page_token());
+      if (!token.has_value()) {
+        return finish(InvalidArgument("page_token='{}' is not one that this server gave",
+                                      request->page_token()));
+      }
+      before = *token;
+    }
+    *response = core_.jobs->List(*request, *page_size, before);
+    finish(absl::OkStatus());
+  });
+  return reactor;
+}
+
+grpc::ServerWriteReactor<v1::WatchJobsResponse>* JobServiceImpl::WatchJobs(
+    grpc::CallbackServerContext* context, const v1::WatchJobsRequest* request) {
+  return StartWatchStream(core_, *request);
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::CancelJob(grpc::CallbackServerContext* context,
+                                                    const v1::CancelJobRequest* request,
+                                                    v1::CancelJobResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "CancelJob", reactor);
+  core_.queue->Change([this, request, response, finish](Turn& turn) {
+    const auto record = core_.jobs->FindByIdOrName(request->job());
+    absl::Status status = record.status();
+    if (status.ok()) status = core_.supervisor->Cancel(turn, **record, request->reason());
+    if (status.ok()) *response->mutable_job() = (*record)->job();
+    turn.After([finish, status] { finish(status); });
+  });
+  return reactor;
+}
+
+grpc::ServerWriteReactor<v1::ReadLogsResponse>* JobServiceImpl::ReadLogs(
+    grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) {
+  return StartLogStream(core_, *request);
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::ListEvents(grpc::CallbackServerContext* context,
+                                                     const v1::ListEventsRequest* request,
+                                                     v1::ListEventsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "ListEvents", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto record = core_.jobs->FindByIdOrName(request->job());
+    if (!record.ok()) return finish(record.status());
+    const auto events = core_.store->ListEvents(*ParseJobId((*record)->job().job_id()), 0);
+    if (!events.ok()) return finish(events.status());
+    response->mutable_events()->Add(events->begin(), events->end());
+    finish(absl::OkStatus());
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::ListSteps(grpc::CallbackServerContext* context,
+                                                    const v1::ListStepsRequest* request,
+                                                    v1::ListStepsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "ListSteps", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto page_size = PageSize(request->page_size(), 1000, 10000);
+    if (!page_size.ok()) return finish(page_size.status());
+    const auto record = core_.jobs->FindByIdOrName(request->job());
+    if (!record.ok()) return finish(record.status());
+    const auto steps = core_.store->ListSteps(*ParseJobId((*record)->job().job_id()),
+                                              request->after_step(), *page_size);
+    if (!steps.ok()) return finish(steps.status());
+    response->mutable_steps()->Add(steps->begin(), steps->end());
+    finish(absl::OkStatus());
+  });
+  return reactor;
+}
+
+}  // namespace moe::coordinator

@@ -1,0 +1,40 @@
+// JobService: jobs for people and programs (proto/moe/v1/job_service.proto).
+#pragma once
+
+#include "coordinator/core.h"
+#include "moe/v1/job_service.grpc.pb.h"
+
+namespace moe::coordinator {
+
+class JobServiceImpl final : public v1::JobService::CallbackService {
+ public:
+  explicit JobServiceImpl(const Core& core) : core_(core) {}
+
+  grpc::ServerUnaryReactor* SubmitPipeline(grpc::CallbackServerContext* context,
+                                           const v1::SubmitPipelineRequest* request,
+                                           v1::SubmitPipelineResponse* response) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
+                                   const v1::GetJobRequest* request,
+                                   v1::GetJobResponse* response) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchJobsResponse>* WatchJobs(
+      grpc::CallbackServerContext* context, const v1::WatchJobsRequest* request) override;
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
+                                      v1::CancelJobResponse* response) override;
+  grpc::ServerWriteReactor<v1::ReadLogsResponse>* ReadLogs(
+      grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) override;
+  grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context,
+                                       const v1::ListEventsRequest* request,
+                                       v1::ListEventsResponse* response) override;
+  grpc::ServerUnaryReactor* ListSteps(grpc::CallbackServerContext* context,
+                                      const v1::ListStepsRequest* request,
+                                      v1::ListStepsResponse* response) override;
+
+ private:
+  const Core core_;
+};
+
+}  // namespace moe::coordinator

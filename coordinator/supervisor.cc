@@ -1,0 +1,1018 @@
+#include "coordinator/supervisor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <limits>
+#include <regex>
+#include <utility>
+
+#include "common/check.h"
+#include "common/file.h"
+#include "common/json.h"
+#include "common/status.h"
+#include "coordinator/base64.h"
+#include "coordinator/job_spec.h"
+#include "coordinator/job_state.h"
+#include "coordinator/protocol_version.h"
+#include "coordinator/timestamp.h"
+
+namespace moe::coordinator {
+namespace {
+
+// Decisions on artefacts that are repeated to a rank after a reconnection. A rank waits for one at
+// a time; the rest is margin.
+constexpr int kMaxDecisions = 16;
+
+v1::AttemptRef RefOf(uint64_t job, int32_t attempt) {
+  v1::AttemptRef ref;
+  ref.set_job_id(FormatJobId(job));
+  ref.set_attempt(attempt);
+  return ref;
+}
+
+bool SameBits(double a, double b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+
+bool IsInside(const std::string& path, const std::string& folder) {
+  return path == folder || (path.size() > folder.size() && path.rfind(folder, 0) == 0 &&
+                            path[folder.size()] == '/' && path.find("/../") == std::string::npos);
+}
+
+std::string ExitText(int32_t rank, const v1::RankExited& exited) {
+  if (exited.signal() != 0) {
+    return fmt::format("rank {} was ended by signal {} ({})", rank, exited.signal(),
+                       ::strsignal(exited.signal()));
+  }
+  if (exited.exit_code() < 0) return fmt::format("rank {} is gone, it is not known how", rank);
+  return fmt::format("rank {} ended with exit status {} and no report", rank, exited.exit_code());
+}
+
+}  // namespace
+
+absl::Status Supervisor::Load(int64_t monotonic_millis) {
+  MOE_RETURN_IF_ERROR(
+      parts_.store->ForEachAttempt([&](uint64_t job, int32_t number, v1::AttemptRecord record) {
+        Attempt& attempt = attempts_[{job, number}];
+        attempt.job = job;
+        attempt.number = number;
+        attempt.record = std::move(record);
+        attempt.ended_millis = monotonic_millis;
+        for (const v1::Placement& placement : attempt.record.placements()) {
+          for (const int32_t slot : placement.slots()) {
+            Rank& rank = attempt.ranks.emplace_back();
+            rank.worker_id = placement.worker_id();
+            rank.slot = slot;
+            parts_.workers->Hold(rank.worker_id, slot, FormatAttempt(job, number));
+          }
+          parts_.workers->Expect(placement.worker_id(), monotonic_millis);
+        }
+      }));
+  MOE_RETURN_IF_ERROR(parts_.store->ForEachRank([&](storage::RankKey key, v1::RankRecord record) {
+    const auto it = attempts_.find({key.job, key.attempt});
+    if (it == attempts_.end()) return;
+    Rank& rank = it->second.ranks.at(static_cast<size_t>(key.rank));
+    rank.received_seq = record.report_seq();
+    rank.record = std::move(record);
+  }));
+  for (auto& [id, attempt] : attempts_) {
+    const v1::JobRecord* record = parts_.jobs->Find(id.first);
+    MOE_CHECK(record != nullptr);
+    if (record->job().state() == v1::JOB_STATE_STOPPING) attempt.stop_reason = "cancel";
+  }
+
+  // Folders of attempts that are over: a crash may have come between the catalogue and the disk.
+  std::set<std::string> catalogued;
+  const v1::ListArtefactsResponse all = parts_.catalog->List({}, std::numeric_limits<int>::max(),
+                                                             std::numeric_limits<int64_t>::max());
+  for (const v1::Artefact& artefact : all.artefacts()) catalogued.insert(artefact.path());
+  static const std::regex kAttemptFolder("j[0-9]+\\.[0-9]+");
+  for (const char* kind : {"dataset", "model", "checkpoint", "report"}) {
+    const std::string folder = JoinPath(options_.artefact_root, kind);
+    if (!FileExists(folder)) continue;
+    MOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
+    for (const std::string& name : names) {
+      if (!std::regex_match(name, kAttemptFolder)) continue;
+      const size_t dot = name.find('.');
+      const AttemptId id = {*ParseJobId(name.substr(0, dot)), std::stoi(name.substr(dot + 1))};
+      if (attempts_.contains(id)) continue;
+      const std::string path = JoinPath(folder, name);
+      std::set<std::string> keep;
+      for (auto it = catalogued.lower_bound(path); it != catalogued.end() && IsInside(*it, path);
+           ++it) {
+        keep.insert(*it);
+      }
+      parts_.file_work->Post(
+          [files = parts_.files, path, keep] { files->RemoveOthers(path, keep); });
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::Cancel(Turn& turn, v1::JobRecord& record, const std::string& reason) {
+  const v1::Job& job = record.job();
+  const std::string text = reason.empty() ? "cancelled" : "cancelled: " + reason;
+  schedule_needed_ = true;
+  switch (job.state()) {
+    case v1::JOB_STATE_PENDING:
+    case v1::JOB_STATE_QUEUED:
+      parts_.jobs->Move(turn, record, JobChange::kCancelled, v1::CAUSE_CANCELLED, text);
+      return absl::OkStatus();
+    case v1::JOB_STATE_STARTING:
+    case v1::JOB_STATE_RUNNING: {
+      parts_.jobs->Move(turn, record, JobChange::kStopAsked, v1::CAUSE_CANCELLED, text);
+      const AttemptId id = {*ParseJobId(job.job_id()), job.attempt()};
+      Stop(turn, attempts_.at(id), "cancel", options_.stop_grace_ms);
+      Settle(turn, id);
+      return absl::OkStatus();
+    }
+    case v1::JOB_STATE_STOPPING:
+    case v1::JOB_STATE_CANCELLED:
+      return absl::OkStatus();
+    default:
+      return FailedPrecondition("job {} ('{}') has ended as {} and cannot be cancelled",
+                                job.job_id(), job.spec().name(), StateName(job.state()));
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Placement
+
+void Supervisor::Schedule(Turn& turn) {
+  ScheduleSnapshot snapshot;
+  snapshot.workers = parts_.workers->Snapshot(turn.monotonic_millis);
+  for (const uint64_t number : parts_.jobs->queued()) {
+    const v1::JobRecord& record = *parts_.jobs->Find(number);
+    const auto attempt = attempts_.lower_bound({number, 0});
+    const bool lingers = attempt != attempts_.end() && attempt->first.first == number;
+    if (lingers || record.retry_unix_millis() > turn.unix_millis) continue;
+    snapshot.queue.push_back({record.job().job_id(), record.job().spec().priority(), number,
+                              record.job().spec().resources().slots()});
+  }
+  if (snapshot.queue.empty()) return;
+
+  const auto start = std::chrono::steady_clock::now();
+  const coordinator::Schedule schedule = PlanSchedule(std::move(snapshot));
+  parts_.observer->OnSchedulePass(
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  for (const PlacedJob& placed : schedule.placed) {
+    Place(turn, *parts_.jobs->Find(placed.job_id), placed.grants);
+  }
+  for (const WaitingJob& waiting : schedule.waiting) {
+    v1::JobRecord& record = *parts_.jobs->Find(waiting.job_id);
+    v1::Job& job = *record.mutable_job();
+    if (job.cause() == v1::CAUSE_NO_FREE_SLOTS && job.reason() == waiting.reason) continue;
+    job.set_cause(v1::CAUSE_NO_FREE_SLOTS);
+    job.set_reason(waiting.reason);
+    parts_.jobs->Touch(turn, record);
+  }
+}
+
+absl::StatusOr<std::map<std::string, ResolvedInput>> Supervisor::ResolveInputs(
+    const v1::Job& job) const {
+  std::map<std::string, ResolvedInput> resolved;
+  for (const auto& [field, input] : InputsOf(job.spec())) {
+    if (input.has_path()) {
+      resolved[field].path = input.path();
+      continue;
+    }
+    // What a job of the same pipeline made comes before the newest of that name.
+    std::string reference = input.artefact();
+    if (reference.find(':') == std::string::npos) {
+      for (const std::string& need : job.need_job_ids()) {
+        const v1::Job& maker = parts_.jobs->Find(need)->job();
+        if (OutputName(maker.spec()) == reference && !maker.outputs().empty()) {
+          reference = *maker.outputs().rbegin();
+          break;
+        }
+      }
+    }
+    const v1::Artefact* artefact = parts_.catalog->Find(reference);
+    if (artefact == nullptr) {
+      return NotFound(
+          "{}={} is not in the catalogue any more; list what is there with: moectl "
+          "artefact list",
+          field, reference);
+    }
+    resolved[field] = {artefact->path(), *artefact};
+  }
+  return resolved;
+}
+
+absl::Status Supervisor::CheckInputs(const v1::Job& job,
+                                     const std::map<std::string, ResolvedInput>& inputs) const {
+  const auto dataset = inputs.find("dataset");
+  if (dataset == inputs.end() || !dataset->second.artefact.has_value()) return absl::OkStatus();
+  const std::optional<int64_t> expected = VocabularySize(*dataset->second.artefact);
+  for (const auto& [field, input] : inputs) {
+    if (field == "dataset" || !input.artefact.has_value() || !expected.has_value()) continue;
+    const std::optional<int64_t> vocabulary = VocabularySize(*input.artefact);
+    if (vocabulary.has_value() && *vocabulary != *expected) {
+      return InvalidArgument(
+          "{}={} has a vocabulary of {} tokens, dataset={} was made with {}; prepare the dataset "
+          "with the model's own tokenizer",
+          field, ArtefactReference(*input.artefact), *vocabulary,
+          ArtefactReference(*dataset->second.artefact), *expected);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<SlotGrant>& grants) {
+  v1::Job& job = *record.mutable_job();
+  const auto inputs = ResolveInputs(job);
+  const absl::Status usable = inputs.ok() ? CheckInputs(job, *inputs) : inputs.status();
+  if (!usable.ok()) {
+    parts_.jobs->Move(turn, record, JobChange::kFailed, v1::CAUSE_BAD_INPUT, Message(usable));
+    schedule_needed_ = true;  // the slots are free for the next
+    return;
+  }
+
+  const uint64_t number = *ParseJobId(job.job_id());
+  job.set_attempt(job.attempt() + 1);
+  Attempt& attempt = attempts_[{number, job.attempt()}];
+  attempt.job = number;
+  attempt.number = job.attempt();
+  job.clear_placements();
+  std::vector<std::string> places;
+  for (const SlotGrant& grant : grants) {
+    v1::Placement& placement = *job.add_placements();
+    placement.set_worker_id(grant.worker_id);
+    for (const int32_t slot : grant.slots) {
+      placement.add_slots(slot);
+      Rank& rank = attempt.ranks.emplace_back();
+      rank.worker_id = grant.worker_id;
+      rank.slot = slot;
+      parts_.workers->Hold(grant.worker_id, slot, FormatAttempt(number, job.attempt()));
+    }
+    places.push_back(fmt::format("{} (slot {})", grant.worker_id, fmt::join(grant.slots, ", ")));
+  }
+  attempt.record.mutable_placements()->CopyFrom(job.placements());
+
+  RunSpecFacts facts;
+  facts.world_size = static_cast<int32_t>(attempt.ranks.size());
+  facts.lease_ttl_ms = parts_.workers->options().lease_ttl_ms;
+  facts.output_dir = JoinPath(JoinPath(options_.artefact_root, KindName(OutputKind(job.spec()))),
+                              FormatAttempt(number, job.attempt()));
+  facts.inputs = *inputs;
+  if (const v1::Artefact* resume = record.resume_artefact().empty()
+                                       ? nullptr
+                                       : parts_.catalog->Find(record.resume_artefact())) {
+    facts.resume = *resume;
+  }
+  for (const auto& [field, input] : facts.inputs) {
+    if (input.artefact.has_value()) {
+      attempt.record.add_input_artefacts(ArtefactReference(*input.artefact));
+    }
+  }
+  attempt.record.set_output_dir(facts.output_dir);
+  attempt.record.set_run_spec_json(BuildRunSpec(job, facts));
+  turn.batch.PutAttempt(number, attempt.number, attempt.record);
+
+  const int64_t queued_since =
+      std::max(ToUnixMillis(job.create_time()), record.retry_unix_millis());
+  parts_.observer->OnPlaced(job, static_cast<double>(turn.unix_millis - queued_since) / 1000.0);
+  parts_.jobs->Move(
+      turn, record, JobChange::kPlaced, v1::CAUSE_UNSPECIFIED,
+      fmt::format(
+          "attempt {} on {}{}", attempt.number, fmt::join(places, ", "),
+          facts.resume.has_value() ? fmt::format(", from step {}", facts.resume->step()) : ""));
+  for (const std::string& worker : WorkersOf(attempt)) SendStart(turn, attempt, worker);
+}
+
+std::set<std::string> Supervisor::WorkersOf(const Attempt& attempt) const {
+  std::set<std::string> workers;
+  for (const Rank& rank : attempt.ranks) workers.insert(rank.worker_id);
+  return workers;
+}
+
+// ---------------------------------------------------------------------------------------------
+// To workers
+
+void Supervisor::SendStart(Turn& turn, const Attempt& attempt, const std::string& worker_id) {
+  v1::SessionResponse message;
+  v1::StartAttempt& start = *message.mutable_start();
+  *start.mutable_attempt() = RefOf(attempt.job, attempt.number);
+  start.set_run_spec_json(attempt.record.run_spec_json());
+  start.set_kind(KindName(JobOf(attempt).job().spec()));
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
+    if (attempt.ranks[rank].worker_id != worker_id) continue;
+    v1::RankPlacement& placement = *start.add_ranks();
+    placement.set_rank(static_cast<int32_t>(rank));
+    placement.set_slot(attempt.ranks[rank].slot);
+  }
+  parts_.workers->Send(turn, worker_id, std::move(message));
+}
+
+void Supervisor::SendForget(Turn& turn, const v1::AttemptRef& ref, const std::string& worker_id) {
+  v1::SessionResponse message;
+  *message.mutable_forget()->mutable_attempt() = ref;
+  parts_.workers->Send(turn, worker_id, std::move(message));
+}
+
+void Supervisor::SendCommand(Turn& turn, const Attempt& attempt, int32_t rank,
+                             const std::string& worker_id, const std::string& json) {
+  v1::SessionResponse message;
+  v1::RankCommand& command = *message.mutable_command();
+  *command.mutable_attempt() = RefOf(attempt.job, attempt.number);
+  command.set_rank(rank);
+  command.set_json(json);
+  parts_.workers->Send(turn, worker_id, std::move(message));
+}
+
+void Supervisor::SendDecision(Turn& turn, const Attempt& attempt, int32_t rank,
+                              const v1::ArtefactDecision& decision) {
+  const Json json = {{"type", "artefact"},
+                     {"path", decision.path()},
+                     {"committed", decision.committed()},
+                     {"error", decision.error()}};
+  SendCommand(turn, attempt, rank, attempt.ranks[static_cast<size_t>(rank)].worker_id,
+              json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void Supervisor::SendRendezvous(Turn& turn, const Attempt& attempt, const std::string& worker_id,
+                                const std::string& key, const std::string& value) {
+  const Json json = {{"type", "rendezvous"}, {"key", key}, {"value", EncodeBase64(value)}};
+  SendCommand(turn, attempt, -1, worker_id,
+              json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void Supervisor::Stop(Turn& turn, Attempt& attempt, const std::string& reason, int32_t grace_ms) {
+  attempt.stop_reason = reason;
+  std::set<std::string> workers;
+  for (const Rank& rank : attempt.ranks) {
+    if (!rank.record.gone()) workers.insert(rank.worker_id);
+  }
+  for (const std::string& worker : workers) {
+    v1::SessionResponse message;
+    v1::StopAttempt& stop = *message.mutable_stop();
+    *stop.mutable_attempt() = RefOf(attempt.job, attempt.number);
+    stop.set_reason(reason);
+    stop.set_grace_ms(grace_ms);
+    parts_.workers->Send(turn, worker, std::move(message));
+  }
+}
+
+void Supervisor::Acknowledge(Turn& turn, const Attempt& attempt, int32_t rank) {
+  const Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  v1::SessionResponse message;
+  v1::ReportAck& ack = *message.mutable_report_ack();
+  *ack.mutable_attempt() = RefOf(attempt.job, attempt.number);
+  ack.set_rank(rank);
+  ack.set_seq(state.record.report_seq());
+  parts_.workers->Send(turn, state.worker_id, std::move(message));
+}
+
+// ---------------------------------------------------------------------------------------------
+// From workers
+
+absl::Status Supervisor::OnRegister(Turn& turn, const v1::Register& hello,
+                                    std::shared_ptr<WorkerSession> session) {
+  if (hello.protocol_version() != kProtocolVersion) {
+    return FailedPrecondition(
+        "worker '{}' speaks protocol {}, this coordinator {}; install the same release on both",
+        hello.worker_id(), hello.protocol_version(), kProtocolVersion);
+  }
+  if (hello.worker_id().empty()) return InvalidArgument("register.worker_id is missing");
+  if (hello.slots().empty()) {
+    return InvalidArgument("worker '{}' registers no slots; it needs at least one",
+                           hello.worker_id());
+  }
+  const std::string& worker_id = hello.worker_id();
+  spdlog::info("worker={} host={} slots={} attempts={} registered", worker_id, hello.host(),
+               hello.slots_size(), hello.attempts_size());
+  parts_.workers->Register(turn, hello, std::move(session));
+  schedule_needed_ = true;
+
+  v1::SessionResponse message;
+  v1::Registered& registered = *message.mutable_registered();
+  const WorkerRegistry::Options& options = parts_.workers->options();
+  registered.set_lease_ttl_ms(static_cast<int32_t>(options.lease_ttl_ms));
+  registered.set_heartbeat_interval_ms(static_cast<int32_t>(options.heartbeat_interval_ms));
+  std::set<AttemptId> named;
+  std::vector<v1::AttemptRef> void_attempts;
+  for (const v1::AttemptRef& ref : hello.attempts()) {
+    const std::optional<uint64_t> job = ParseJobId(ref.job_id());
+    const auto it = attempts_.find({job.value_or(0), ref.attempt()});
+    if (it == attempts_.end() || !WorkersOf(it->second).contains(worker_id)) {
+      void_attempts.push_back(ref);
+      continue;
+    }
+    named.insert(it->first);
+    for (size_t rank = 0; rank < it->second.ranks.size(); ++rank) {
+      const Rank& state = it->second.ranks[rank];
+      if (state.worker_id != worker_id) continue;
+      v1::AttemptCursor& cursor = *registered.add_cursors();
+      *cursor.mutable_attempt() = ref;
+      cursor.set_rank(static_cast<int32_t>(rank));
+      cursor.set_report_seq(state.record.report_seq());
+      cursor.set_log_offset(state.record.log_offset());
+    }
+  }
+  parts_.workers->Send(turn, worker_id, std::move(message));
+  for (const v1::AttemptRef& ref : void_attempts) SendForget(turn, ref, worker_id);
+
+  std::vector<AttemptId> ids;
+  for (const auto& [id, attempt] : attempts_) ids.push_back(id);
+  for (const AttemptId& id : ids) {
+    const auto it = attempts_.find(id);
+    if (it == attempts_.end() || !WorkersOf(it->second).contains(worker_id)) continue;
+    Attempt& attempt = it->second;
+    bool reported = false;
+    for (const Rank& rank : attempt.ranks) {
+      reported |= rank.worker_id == worker_id && (rank.received_seq > 0 || rank.record.gone());
+    }
+    if (!reported && !attempt.record.ended() && attempt.stop_reason.empty()) {
+      SendStart(turn, attempt, worker_id);
+    } else if (!named.contains(id)) {
+      LoseAttemptOn(turn, attempt, worker_id,
+                    fmt::format("worker '{}' came back without it", worker_id));
+      continue;
+    }
+    // Anything sent to the session before may have been lost with it.
+    for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
+      if (attempt.ranks[rank].worker_id != worker_id) continue;
+      for (const v1::ArtefactDecision& decision : attempt.ranks[rank].record.decisions()) {
+        SendDecision(turn, attempt, static_cast<int32_t>(rank), decision);
+      }
+    }
+    MOE_ASSIGN_OR_RETURN(const auto values, parts_.store->ListRendezvous(id.first, id.second));
+    for (const auto& [key, value] : values) SendRendezvous(turn, attempt, worker_id, key, value);
+    if (!attempt.stop_reason.empty()) {
+      Stop(turn, attempt, attempt.stop_reason, options_.stop_grace_ms);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Supervisor::OnHeartbeat(Turn& turn, const std::string& worker_id,
+                             const v1::Heartbeat& heartbeat) {
+  if (parts_.workers->StateOf(worker_id, turn.monotonic_millis) != v1::WORKER_STATE_READY) {
+    schedule_needed_ = true;
+  }
+  parts_.workers->Heartbeat(turn, worker_id);
+  v1::SessionResponse message;
+  message.mutable_heartbeat_ack()->set_seq(heartbeat.seq());
+  parts_.workers->Send(turn, worker_id, std::move(message));
+  for (const auto& [id, attempt] : attempts_) {
+    if (attempt.record.ended() || !attempt.stop_reason.empty()) continue;
+    const bool silent =
+        std::any_of(attempt.ranks.begin(), attempt.ranks.end(), [&](const Rank& rank) {
+          return rank.worker_id == worker_id && rank.received_seq == 0 && !rank.settled();
+        });
+    if (silent) SendStart(turn, attempt, worker_id);
+  }
+}
+
+Supervisor::Attempt* Supervisor::FindOn(const v1::AttemptRef& ref, int32_t rank,
+                                        const std::string& worker_id) {
+  const auto it = attempts_.find({ParseJobId(ref.job_id()).value_or(0), ref.attempt()});
+  if (it == attempts_.end()) return nullptr;
+  Attempt& attempt = it->second;
+  if (rank < 0 || rank >= static_cast<int32_t>(attempt.ranks.size())) return nullptr;
+  return attempt.ranks[static_cast<size_t>(rank)].worker_id == worker_id ? &attempt : nullptr;
+}
+
+absl::Status Supervisor::OnReports(Turn& turn, const std::string& worker_id,
+                                   const v1::ReportBatch& batch) {
+  Attempt* attempt = FindOn(batch.attempt(), batch.rank(), worker_id);
+  if (attempt == nullptr) {
+    parts_.observer->OnStaleMessage();
+    SendForget(turn, batch.attempt(), worker_id);
+    return absl::OkStatus();
+  }
+  Rank& rank = attempt->ranks[static_cast<size_t>(batch.rank())];
+  for (const v1::RankReport& report : batch.reports()) {
+    if (report.seq() <= rank.received_seq) continue;  // sent again after a reconnection
+    if (report.seq() != rank.received_seq + 1) {
+      return Aborted("reports of {} rank {} jump from {} to {}; register again to learn the cursor",
+                     FormatAttempt(attempt->job, attempt->number), batch.rank(), rank.received_seq,
+                     report.seq());
+    }
+    rank.received_seq = report.seq();
+    rank.pending.push_back(report);
+  }
+  Drain(turn, *attempt, batch.rank());
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::OnLog(Turn& turn, const std::string& worker_id,
+                               const v1::LogChunk& chunk) {
+  Attempt* attempt = FindOn(chunk.attempt(), chunk.rank(), worker_id);
+  if (attempt == nullptr) {
+    parts_.observer->OnStaleMessage();
+    SendForget(turn, chunk.attempt(), worker_id);
+    return absl::OkStatus();
+  }
+  v1::RankRecord& record = attempt->ranks[static_cast<size_t>(chunk.rank())].record;
+  const int64_t known = record.log_offset();
+  const int64_t end = chunk.offset() + static_cast<int64_t>(chunk.data().size());
+  if (chunk.offset() > known) {
+    return Aborted("the log of {} rank {} jumps from byte {} to {}; register again",
+                   FormatAttempt(attempt->job, attempt->number), chunk.rank(), known,
+                   chunk.offset());
+  }
+  if (end > known) {
+    const storage::RankKey key = {attempt->job, attempt->number, chunk.rank()};
+    turn.batch.PutLog(key, known, chunk.data().substr(static_cast<size_t>(known - chunk.offset())));
+    record.set_log_offset(end);
+    SaveRank(turn, *attempt, chunk.rank());
+    TellLogFollowers(turn, attempt->job);
+  }
+  v1::SessionResponse message;
+  v1::LogAck& ack = *message.mutable_log_ack();
+  *ack.mutable_attempt() = chunk.attempt();
+  ack.set_rank(chunk.rank());
+  ack.set_offset(record.log_offset());
+  parts_.workers->Send(turn, worker_id, std::move(message));
+  return absl::OkStatus();
+}
+
+void Supervisor::OnRankExited(Turn& turn, const std::string& worker_id,
+                              const v1::RankExited& exited) {
+  Attempt* attempt = FindOn(exited.attempt(), exited.rank(), worker_id);
+  if (attempt == nullptr) {
+    parts_.observer->OnStaleMessage();
+    SendForget(turn, exited.attempt(), worker_id);
+    return;
+  }
+  attempt->ranks[static_cast<size_t>(exited.rank())].exited = exited;
+  Drain(turn, *attempt, exited.rank());
+}
+
+// ---------------------------------------------------------------------------------------------
+// Reports
+
+void Supervisor::SaveRank(Turn& turn, const Attempt& attempt, int32_t rank) {
+  turn.batch.PutRank({attempt.job, attempt.number, rank},
+                     attempt.ranks[static_cast<size_t>(rank)].record);
+}
+
+void Supervisor::Drain(Turn& turn, Attempt& attempt, int32_t rank) {
+  Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  bool applied = false;
+  while (!state.pending.empty() && !state.checking) {
+    const v1::RankReport report = std::move(state.pending.front());
+    state.pending.pop_front();
+    if (report.has_artefact()) {
+      CheckArtefact(turn, attempt, rank, report);
+      continue;
+    }
+    Apply(turn, attempt, rank, report);
+    state.record.set_report_seq(report.seq());
+    applied = true;
+  }
+  if (applied) SaveRank(turn, attempt, rank);
+  Acknowledge(turn, attempt, rank);
+  if (state.exited.has_value() && !state.checking && !state.record.gone()) {
+    ApplyExit(turn, attempt, rank);
+  }
+  Settle(turn, attempt.id());
+}
+
+void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::RankReport& report) {
+  v1::RankRecord& record = attempt.ranks[static_cast<size_t>(rank)].record;
+  // The rank's last word is kept whatever happened to the attempt.
+  switch (report.event_case()) {
+    case v1::RankReport::kFinished:
+      *record.mutable_finished() = report.finished();
+      return;
+    case v1::RankReport::kFailed:
+      *record.mutable_failed() = report.failed();
+      if (!attempt.first_to_fail.has_value()) attempt.first_to_fail = rank;
+      return;
+    case v1::RankReport::kStopped:
+      *record.mutable_stopped() = report.stopped();
+      if (!attempt.first_to_fail.has_value()) attempt.first_to_fail = rank;
+      return;
+    default:
+      break;
+  }
+  if (attempt.record.ended()) return;
+
+  v1::JobRecord& job_record = JobOf(attempt);
+  switch (report.event_case()) {
+    case v1::RankReport::kStarted: {
+      record.set_started(true);
+      const bool all_up = std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
+                                      [](const Rank& r) { return r.record.started(); });
+      if (all_up && job_record.job().state() == v1::JOB_STATE_STARTING) {
+        parts_.jobs->Move(turn, job_record, JobChange::kRanksUp, v1::CAUSE_UNSPECIFIED,
+                          fmt::format("running on {}", report.started().device()));
+      }
+      return;
+    }
+    case v1::RankReport::kProgress: {
+      if (rank != 0) return;
+      v1::JobProgress progress = report.progress();
+      if (!progress.has_last_step() && job_record.job().progress().has_last_step()) {
+        *progress.mutable_last_step() = job_record.job().progress().last_step();
+      }
+      *job_record.mutable_job()->mutable_progress() = std::move(progress);
+      parts_.jobs->Touch(turn, job_record);
+      return;
+    }
+    case v1::RankReport::kStep:
+      if (rank == 0) ApplyStep(turn, attempt, report.step());
+      return;
+    case v1::RankReport::kCheckpointFailed:
+      parts_.jobs->Note(
+          turn, job_record, v1::CAUSE_STORAGE,
+          fmt::format("the checkpoint at step {} failed: {}", report.checkpoint_failed().step(),
+                      report.checkpoint_failed().error()));
+      parts_.observer->OnCheckpointFailed(job_record.job());
+      return;
+    case v1::RankReport::kRendezvousPut: {
+      const v1::RendezvousPut& put = report.rendezvous_put();
+      turn.batch.PutRendezvous(attempt.job, attempt.number, put.key(), put.value());
+      for (const std::string& worker : WorkersOf(attempt)) {
+        SendRendezvous(turn, attempt, worker, put.key(), put.value());
+      }
+      return;
+    }
+    default:
+      spdlog::warn(
+          "attempt={} rank={} seq={} is a report of a kind that this coordinator does not "
+          "know",
+          FormatAttempt(attempt.job, attempt.number), rank, report.seq());
+      return;
+  }
+}
+
+void Supervisor::ApplyStep(Turn& turn, Attempt& attempt, const v1::StepReport& step) {
+  v1::JobRecord& record = JobOf(attempt);
+  v1::JobProgress& progress = *record.mutable_job()->mutable_progress();
+  if (step.step() <= progress.last_step().step()) {
+    // Computed again after a resume: the numbers must be those of the first time.
+    const auto before = parts_.store->FindStep(attempt.job, step.step());
+    if (before.ok() && before->has_value() && !SameBits((*before)->loss(), step.loss())) {
+      spdlog::warn("job={} step={} loss={:.17g} differs from loss={:.17g} of an earlier attempt",
+                   FormatJobId(attempt.job), step.step(), step.loss(), (*before)->loss());
+      parts_.observer->OnReplayMismatch(record.job());
+    }
+  }
+  turn.batch.PutStep(attempt.job, step);
+  progress.set_done(step.step());
+  progress.set_total(record.job().spec().train().steps());
+  progress.set_unit("steps");
+  progress.set_phase("training");
+  *progress.mutable_last_step() = step;
+  progress.mutable_last_step()->clear_routing();
+  parts_.jobs->Touch(turn, record);
+  parts_.observer->OnStep(record.job(), step);
+}
+
+void Supervisor::ApplyExit(Turn& turn, Attempt& attempt, int32_t rank) {
+  Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  if (!state.settled() && !attempt.first_to_fail.has_value()) attempt.first_to_fail = rank;
+  state.record.set_gone(true);
+  state.record.set_gone_message(ExitText(rank, *state.exited));
+  SaveRank(turn, attempt, rank);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Artefacts
+
+void Supervisor::CheckArtefact(Turn& turn, Attempt& attempt, int32_t rank,
+                               const v1::RankReport& report) {
+  attempt.ranks[static_cast<size_t>(rank)].checking = true;
+  turn.After([this, id = attempt.id(), rank, report] {
+    parts_.file_work->Post([this, id, rank, report] {
+      const absl::Status checked = parts_.files->Check(report.artefact());
+      parts_.queue->Change([this, id, rank, report, checked](Turn& turn) {
+        Decide(turn, id, rank, report, checked);
+      });
+    });
+  });
+}
+
+absl::Status Supervisor::RefuseArtefact(const Attempt& attempt,
+                                        const v1::ArtefactWritten& written) const {
+  const v1::JobSpec& spec = parts_.jobs->Find(attempt.job)->job().spec();
+  if (attempt.record.ended()) {
+    return Aborted("attempt {} has ended", FormatAttempt(attempt.job, attempt.number));
+  }
+  if (!IsInside(written.path(), attempt.record.output_dir())) {
+    return InvalidArgument("artefact path {} is not inside the attempt's folder {}", written.path(),
+                           attempt.record.output_dir());
+  }
+  if (written.name() != OutputName(spec) || written.kind() != OutputKind(spec)) {
+    return InvalidArgument("artefact {} of kind {} is not the job's output {} of kind {}",
+                           written.name(), KindName(written.kind()), OutputName(spec),
+                           KindName(OutputKind(spec)));
+  }
+  return absl::OkStatus();
+}
+
+void Supervisor::Decide(Turn& turn, AttemptId id, int32_t rank, const v1::RankReport& report,
+                        const absl::Status& checked) {
+  const auto it = attempts_.find(id);
+  if (it == attempts_.end()) return;  // lost meanwhile; its folder is removed as an orphan
+  Attempt& attempt = it->second;
+  Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  state.checking = false;
+
+  absl::Status decision = RefuseArtefact(attempt, report.artefact());
+  if (decision.ok()) decision = checked;
+  if (decision.ok()) {
+    CommitArtefact(turn, attempt, report.artefact());
+  } else if (!attempt.record.ended()) {
+    parts_.jobs->Note(
+        turn, JobOf(attempt), v1::CAUSE_STORAGE,
+        fmt::format("{} was refused: {}", report.artefact().path(), Message(decision)));
+    if (report.artefact().kind() == v1::ARTEFACT_KIND_CHECKPOINT) {
+      parts_.observer->OnCheckpointFailed(JobOf(attempt).job());
+    }
+  }
+  if (state.record.decisions_size() >= kMaxDecisions) {
+    state.record.mutable_decisions()->DeleteSubrange(0, 1);
+  }
+  v1::ArtefactDecision& stored = *state.record.add_decisions();
+  stored.set_path(report.artefact().path());
+  stored.set_committed(decision.ok());
+  stored.set_error(Message(decision));
+  state.record.set_report_seq(report.seq());
+  SaveRank(turn, attempt, rank);
+  SendDecision(turn, attempt, rank, stored);
+  Drain(turn, attempt, rank);
+}
+
+void Supervisor::CommitArtefact(Turn& turn, Attempt& attempt, const v1::ArtefactWritten& written) {
+  v1::JobRecord& record = JobOf(attempt);
+  v1::Artefact artefact;
+  artefact.set_name(written.name());
+  artefact.set_kind(written.kind());
+  artefact.set_path(written.path());
+  artefact.set_manifest_crc32c(written.manifest_crc32c());
+  artefact.set_size_bytes(written.size_bytes());
+  artefact.set_job_id(record.job().job_id());
+  artefact.set_attempt(attempt.number);
+  *artefact.mutable_create_time() = ToTimestamp(turn.unix_millis);
+  *artefact.mutable_inputs() = written.inputs();
+  *artefact.mutable_metadata() = written.metadata();
+  artefact.set_step(written.step());
+  const v1::Artefact& stored =
+      parts_.catalog->Add(turn, std::move(artefact), parts_.jobs->NewRevision(turn));
+  const std::string reference = ArtefactReference(stored);
+  record.mutable_job()->add_outputs(reference);
+  const bool is_checkpoint = stored.kind() == v1::ARTEFACT_KIND_CHECKPOINT;
+  if (is_checkpoint) {
+    record.set_resume_artefact(reference);
+    RetainCheckpoints(turn, record, stored.name());
+  }
+  parts_.jobs->Note(turn, record, v1::CAUSE_UNSPECIFIED,
+                    is_checkpoint ? fmt::format("committed {} at step {}", reference, stored.step())
+                                  : fmt::format("committed {}", reference));
+  parts_.observer->OnArtefact(record.job(), stored, written);
+}
+
+std::set<std::string> Supervisor::ProtectedArtefacts() {
+  std::set<std::string> references;
+  for (const auto& [id, attempt] : attempts_) {
+    references.insert(attempt.record.input_artefacts().begin(),
+                      attempt.record.input_artefacts().end());
+  }
+  parts_.jobs->ForEachLive([&](v1::JobRecord& record) {
+    references.insert(record.resume_artefact());
+    for (const auto& [field, input] : InputsOf(record.job().spec())) {
+      if (input.has_artefact()) references.insert(input.artefact());
+    }
+  });
+  return references;
+}
+
+void Supervisor::RetainCheckpoints(Turn& turn, v1::JobRecord& record, const std::string& name) {
+  std::vector<v1::Artefact> checkpoints;  // copies: removal invalidates the catalogue's own
+  for (const v1::Artefact* artefact : parts_.catalog->MadeBy(record.job().job_id())) {
+    if (artefact->kind() == v1::ARTEFACT_KIND_CHECKPOINT && artefact->name() == name) {
+      checkpoints.push_back(*artefact);
+    }
+  }
+  const auto keep = static_cast<size_t>(record.job().spec().train().checkpoint().keep());
+  if (checkpoints.size() <= keep) return;
+  const std::set<std::string> is_protected = ProtectedArtefacts();
+  checkpoints.resize(checkpoints.size() - keep);
+  for (const v1::Artefact& artefact : checkpoints) {
+    const std::string reference = ArtefactReference(artefact);
+    if (is_protected.contains(reference)) continue;
+    parts_.catalog->Remove(turn, artefact.name(), artefact.version());
+    auto& outputs = *record.mutable_job()->mutable_outputs();
+    outputs.erase(std::remove(outputs.begin(), outputs.end(), reference), outputs.end());
+    turn.After([this, path = artefact.path()] {
+      parts_.file_work->Post([files = parts_.files, path] { files->Remove(path); });
+    });
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// The end of attempts
+
+Supervisor::Failure Supervisor::FailureOf(const Attempt& attempt, int32_t rank) const {
+  const v1::RankRecord& record = attempt.ranks[static_cast<size_t>(rank)].record;
+  if (record.has_failed()) {
+    const v1::Cause cause = record.failed().cause();
+    return {cause == v1::CAUSE_UNSPECIFIED ? v1::CAUSE_INTERNAL : cause,
+            fmt::format("rank {}: {}", rank, record.failed().error())};
+  }
+  if (record.has_stopped()) {
+    // A rank that stops on its own wish, or because its worker alone wanted it, has died for us.
+    const v1::Cause cause = record.stopped().cause();
+    const bool known = cause == v1::CAUSE_DRAINED || cause == v1::CAUSE_LEASE_EXPIRED;
+    return {known ? cause : v1::CAUSE_RANK_DIED,
+            fmt::format("rank {} stopped: {}", rank, CauseText(cause))};
+  }
+  if (record.lost()) return {v1::CAUSE_WORKER_LOST, record.gone_message()};
+  return {v1::CAUSE_RANK_DIED, record.gone_message()};
+}
+
+Supervisor::Failure Supervisor::WorstFailure(const Attempt& attempt) const {
+  // A rank's failure makes its peers fail in other ways. A cause that forbids a retry wins, then
+  // the first.
+  std::optional<Failure> worst;
+  if (attempt.first_to_fail.has_value()) worst = FailureOf(attempt, *attempt.first_to_fail);
+  for (int32_t rank = 0; rank < static_cast<int32_t>(attempt.ranks.size()); ++rank) {
+    if (attempt.ranks[static_cast<size_t>(rank)].record.has_finished()) continue;
+    const Failure failure = FailureOf(attempt, rank);
+    const bool forbids = DecideAfter(failure.cause) == AfterCause::kFail;
+    if (!worst.has_value() || (forbids && DecideAfter(worst->cause) != AfterCause::kFail)) {
+      worst = failure;
+    }
+  }
+  return worst.value_or(Failure{v1::CAUSE_INTERNAL, "all ranks finished"});
+}
+
+void Supervisor::Settle(Turn& turn, AttemptId id) {
+  const auto it = attempts_.find(id);
+  if (it == attempts_.end()) return;
+  Attempt& attempt = it->second;
+  const auto& ranks = attempt.ranks;
+  const bool all_gone =
+      std::all_of(ranks.begin(), ranks.end(), [](const Rank& r) { return r.record.gone(); });
+  if (!attempt.record.ended()) {
+    const bool all_settled =
+        std::all_of(ranks.begin(), ranks.end(), [](const Rank& r) { return r.settled(); });
+    const bool all_finished = std::all_of(ranks.begin(), ranks.end(),
+                                          [](const Rank& r) { return r.record.has_finished(); });
+    const bool any_failed = std::any_of(ranks.begin(), ranks.end(), [](const Rank& r) {
+      return r.settled() && !r.record.has_finished();
+    });
+    v1::JobRecord& record = JobOf(attempt);
+    if (record.job().state() == v1::JOB_STATE_STOPPING) {
+      if (all_gone) {
+        parts_.jobs->Move(turn, record, JobChange::kStopped, v1::CAUSE_CANCELLED,
+                          record.job().reason());
+        MarkEnded(turn, attempt);
+      }
+    } else if (all_finished && !parts_.catalog->MadeBy(record.job().job_id()).empty()) {
+      const std::string& summary = ranks.front().record.finished().summary();
+      parts_.jobs->Move(turn, record, JobChange::kFinished, v1::CAUSE_UNSPECIFIED,
+                        summary.empty() ? "finished" : summary);
+      MarkEnded(turn, attempt);
+    } else if (all_finished) {
+      EndBadly(turn, attempt,
+               {v1::CAUSE_INTERNAL, "all ranks finished, but no output was committed"});
+    } else if (all_settled) {
+      EndBadly(turn, attempt, WorstFailure(attempt));
+    } else if (any_failed && attempt.stop_reason.empty()) {
+      Stop(turn, attempt, "cancel", options_.stop_grace_ms);
+    }
+  }
+  if (all_gone) Retire(turn, attempt);
+}
+
+void Supervisor::EndBadly(Turn& turn, Attempt& attempt, const Failure& failure) {
+  v1::JobRecord& record = JobOf(attempt);
+  v1::Job& job = *record.mutable_job();
+  const AfterCause after = DecideAfter(failure.cause);
+  if (after == AfterCause::kRetryCounted) {
+    job.set_infrastructure_failures(job.infrastructure_failures() + 1);
+  }
+  const int32_t limit = job.spec().max_infrastructure_retries();
+  if (after == AfterCause::kFail) {
+    parts_.jobs->Move(turn, record, JobChange::kFailed, failure.cause, failure.reason);
+  } else if (job.infrastructure_failures() > limit) {
+    parts_.jobs->Move(
+        turn, record, JobChange::kFailed, failure.cause,
+        fmt::format("{}; no more attempts: max_infrastructure_retries={}", failure.reason, limit));
+  } else {
+    int64_t delay_ms = 0;
+    if (after == AfterCause::kRetryCounted) {
+      const int doublings = std::min(job.infrastructure_failures() - 1, 20);
+      delay_ms = std::min(options_.max_retry_backoff_ms, options_.retry_backoff_ms << doublings);
+    }
+    record.set_retry_unix_millis(turn.unix_millis + delay_ms);
+    parts_.jobs->Move(turn, record, JobChange::kAnotherAttempt, failure.cause,
+                      fmt::format("{}; another attempt after {:.1f} s", failure.reason,
+                                  static_cast<double>(delay_ms) / 1000.0));
+  }
+  MarkEnded(turn, attempt);
+}
+
+void Supervisor::MarkEnded(Turn& turn, Attempt& attempt) {
+  attempt.record.set_ended(true);
+  schedule_needed_ = true;  // for the jobs that need this one
+  attempt.ended_millis = turn.monotonic_millis;
+  turn.batch.PutAttempt(attempt.job, attempt.number, attempt.record);
+  spdlog::info("job={} attempt={} state={} {}", FormatJobId(attempt.job), attempt.number,
+               StateName(JobOf(attempt).job().state()), JobOf(attempt).job().reason());
+}
+
+void Supervisor::Retire(Turn& turn, Attempt& attempt) {
+  for (const Rank& rank : attempt.ranks) parts_.workers->Release(rank.worker_id, rank.slot);
+  for (const std::string& worker : WorkersOf(attempt)) {
+    SendForget(turn, RefOf(attempt.job, attempt.number), worker);
+  }
+  turn.batch.DeleteAttempt(attempt.job, attempt.number);
+  std::set<std::string> keep;
+  for (const v1::Artefact* artefact : parts_.catalog->MadeBy(FormatJobId(attempt.job))) {
+    keep.insert(artefact->path());
+  }
+  std::set<std::string> inside;
+  for (const std::string& path : keep) {
+    if (IsInside(path, attempt.record.output_dir())) inside.insert(path);
+  }
+  turn.After([this, dir = attempt.record.output_dir(), inside] {
+    parts_.file_work->Post(
+        [files = parts_.files, dir, inside] { files->RemoveOthers(dir, inside); });
+  });
+  const uint64_t job = attempt.job;
+  attempts_.erase(attempt.id());
+  TellLogFollowers(turn, job);
+  schedule_needed_ = true;
+}
+
+void Supervisor::LoseAttemptOn(Turn& turn, Attempt& attempt, const std::string& worker_id,
+                               const std::string& why) {
+  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
+    Rank& state = attempt.ranks[rank];
+    if (state.worker_id != worker_id || state.record.gone()) continue;
+    if (!state.settled() && !attempt.first_to_fail.has_value()) {
+      attempt.first_to_fail = static_cast<int>(rank);
+    }
+    state.record.set_gone(true);
+    state.record.set_lost(true);
+    state.record.set_gone_message(why);
+    SaveRank(turn, attempt, static_cast<int32_t>(rank));
+  }
+  Settle(turn, attempt.id());
+}
+
+void Supervisor::LoseRanksOn(Turn& turn, const std::string& worker_id) {
+  const WorkerRegistry::Options& options = parts_.workers->options();
+  const std::string why =
+      fmt::format("worker '{}' was not heard of for {:.1f} s", worker_id,
+                  static_cast<double>(options.lease_ttl_ms + options.lease_margin_ms) / 1000.0);
+  spdlog::warn("{}; its attempts end", why);
+  std::vector<AttemptId> ids;
+  for (const auto& [id, attempt] : attempts_) {
+    if (WorkersOf(attempt).contains(worker_id)) ids.push_back(id);
+  }
+  for (const AttemptId& id : ids) LoseAttemptOn(turn, attempts_.at(id), worker_id, why);
+  schedule_needed_ = true;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Time
+
+void Supervisor::BeforeCommit(Turn& turn) {
+  for (const std::string& worker : parts_.workers->TakeLost(turn.monotonic_millis)) {
+    LoseRanksOn(turn, worker);
+  }
+  int64_t next = parts_.workers->NextExpiryMillis();
+  for (auto& [id, attempt] : attempts_) {
+    if (!attempt.record.ended()) continue;
+    // The outcome is known, yet a rank does not go: end it.
+    const int64_t deadline = attempt.ended_millis + options_.stop_grace_ms;
+    if (turn.monotonic_millis >= deadline) {
+      Stop(turn, attempt, "cancel", 0);
+      attempt.ended_millis = turn.monotonic_millis;
+    }
+    next = std::min(next, attempt.ended_millis + options_.stop_grace_ms);
+  }
+  for (const uint64_t number : parts_.jobs->queued()) {
+    const int64_t wait = parts_.jobs->Find(number)->retry_unix_millis() - turn.unix_millis;
+    if (wait > 0) next = std::min(next, turn.monotonic_millis + wait);
+  }
+  if (turn.monotonic_millis >= next_deadline_millis_) schedule_needed_ = true;
+  while (schedule_needed_) {
+    schedule_needed_ = false;
+    Schedule(turn);
+  }
+  next_deadline_millis_ = next;
+}
+
+int64_t Supervisor::AddLogFollower(uint64_t job, std::function<void()> tell) {
+  log_followers_.emplace(next_follower_, LogFollower{job, std::move(tell)});
+  return next_follower_++;
+}
+
+void Supervisor::TellLogFollowers(Turn& turn, uint64_t job) {
+  turn.After([this, job] {
+    for (const auto& [id, follower] : log_followers_) {
+      if (follower.job == job) follower.tell();
+    }
+  });
+}
+
+}  // namespace moe::coordinator
