@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -59,10 +58,9 @@ class DaemonTest : public ::testing::Test {
 
   pid_t SpawnDaemon(const std::string& log) {
     const auto pid = StartDetached(
-        {.argv = {std::string(std::getenv("MOE_BIN_DIR")) + "/moe-worker", "--coordinator",
-                  coordinator_->address(), "--worker-id", "w1", "--state-dir", state_dir_,
-                  "--bin-dir", folder_.File("bin"), "--cpu-slots", "2", "--threads-per-slot", "3",
-                  "--metrics-listen", ""},
+        {.argv = {MOE_WORKER_PROGRAM, "--coordinator", coordinator_->address(), "--worker-id", "w1",
+                  "--state-dir", state_dir_, "--bin-dir", folder_.File("bin"), "--cpu-slots", "2",
+                  "--threads-per-slot", "3", "--metrics-listen", ""},
          .environment = {"PATH=/usr/bin:/bin"},
          .output_path = folder_.File(log)},
         [](pid_t) { return absl::OkStatus(); });
