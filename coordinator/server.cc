@@ -188,7 +188,8 @@ class Server::Impl {
 
   void ExportWorkers(const Turn& turn) {
     std::map<std::string, int> counts = {{"ready", 0}, {"suspect", 0}, {"lost", 0}};
-    for (const v1::Worker& worker : workers_.List(turn.monotonic_millis).workers()) {
+    const v1::ListWorkersResponse list = workers_.List(turn.monotonic_millis);
+    for (const v1::Worker& worker : list.workers()) {
       switch (worker.state()) {
         case v1::WORKER_STATE_READY:
           ++counts["ready"];

@@ -30,6 +30,14 @@ struct FollowOptions {
   std::function<void()> on_back = {};
 };
 
+// A server that shuts down cancels its streams; one whose client reads too slowly ends the stream
+// with RESOURCE_EXHAUSTED and expects another.
+inline bool IsWorthAnotherStream(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+         status.error_code() == grpc::StatusCode::CANCELLED ||
+         status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
+}
+
 // Opens a stream with `open` and hands its messages to `on_message`, both on the calling thread.
 // When the connection is lost it opens another: `open` must continue after the last message.
 //
@@ -66,11 +74,7 @@ absl::Status FollowStream(
       const grpc::Status status = reader->Finish();
       if (status.ok()) return absl::OkStatus();
       if (options.interrupt->requested()) return Cancelled("interrupted");
-      // A server that shuts down cancels its streams.
-      if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
-          status.error_code() != grpc::StatusCode::CANCELLED) {
-        return options.client->ToStatus(status);
-      }
+      if (!IsWorthAnotherStream(status)) return options.client->ToStatus(status);
     }
     const int64_t now_ms = options.clock->MonotonicMillis();
     if (!lost) {

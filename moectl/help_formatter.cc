@@ -1,10 +1,11 @@
 #include "moectl/help_formatter.h"
 
+#include <algorithm>
+
 namespace moe::moectl {
 
 HelpFormatter::HelpFormatter() {
   column_width(30);
-  label("Subcommands", "Commands");
   label("Positionals", "Arguments");
 }
 
@@ -26,7 +27,7 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
 
 std::string HelpFormatter::make_footer(const CLI::App* app) const {
   std::string footer;
-  if (!app->get_footer().empty()) footer = "\n" + app->get_footer() + "\n";
+  if (!app->get_footer().empty()) footer = app->get_footer() + "\n";
   if (app->get_parent() != nullptr) {
     footer +=
         "\nEvery command has --endpoint, --context, --timeout and --no-color: see 'moectl "
@@ -37,8 +38,14 @@ std::string HelpFormatter::make_footer(const CLI::App* app) const {
 
 std::string HelpFormatter::make_option_opts(const CLI::Option* option) const {
   if (option->get_positional()) return option->get_required() ? "" : " (optional)";
-  std::string choices = option->get_type_name();
-  return choices.empty() || option->get_items_expected_max() == 0 ? "" : " " + choices;
+  std::string value = option->get_type_name();
+  if (value.empty() || option->get_items_expected_max() == 0) return "";
+  // A closed set is told as "FORM:{table,json}"; shown as "table|json".
+  if (const size_t open = value.find('{'); open != std::string::npos) {
+    value = value.substr(open + 1, value.find('}') - open - 1);
+    std::replace(value.begin(), value.end(), ',', '|');
+  }
+  return " " + value;
 }
 
 }  // namespace moe::moectl

@@ -21,12 +21,19 @@ void AddGlobalOptions(CLI::App& root, GlobalOptions* options) {
       ->type_name("HOST:PORT");
   root.add_option("--context", options->context, "A context of the configuration")
       ->type_name("NAME");
-  root.add_option("--timeout", options->timeout,
-                  "How long a call may take (default 10s), submit tries again (30s), watch, wait "
-                  "and logs try to reconnect (60s)")
+  root.add_option(
+          "--timeout", options->timeout,
+          "How long a call may take (10s), submit tries again (30s), a stream reconnects (60s)")
       ->type_name("DURATION");
   root.add_flag("--no-color", options->no_color, "No colours; so does NO_COLOR");
   root.set_version_flag("--version", MOE_VERSION, "Show the version of moectl and exit");
+}
+
+void NameGroups(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands(nullptr)) {
+    command->group("Commands");
+    NameGroups(*command);
+  }
 }
 
 void BuildCommandTree(CLI::App& root, CommandContext& context) {
@@ -55,6 +62,7 @@ void BuildCommandTree(CLI::App& root, CommandContext& context) {
   AddConfigCommands(root, context);
   AddVersionCommand(root, context);
   AddCompletionCommand(root, context);
+  NameGroups(root);
   root.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong command line or job file, 3 not found,\n"
       "4 authentication, 5 a watched job failed or was cancelled, 6 coordinator unreachable,\n"

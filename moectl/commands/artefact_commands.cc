@@ -68,11 +68,12 @@ absl::StatusOr<ExitCode> Describe(const DescribeOptions& options, const CommandC
   std::ostream& out = context.world.out;
   switch (OutputOf(options.output)) {
     case Output::kJson:
-      out << ToJson(artefact);
+    case Output::kYaml: {
+      moe::v1::GetArtefactResponse response;
+      *response.mutable_artefact() = artefact;
+      out << (options.output == "json" ? ToJson(response) : ToYaml(response));
       break;
-    case Output::kYaml:
-      out << ToYaml(artefact);
-      break;
+    }
     case Output::kName:
       out << FullName(artefact) << "\n";
       break;

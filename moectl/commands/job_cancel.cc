@@ -8,6 +8,7 @@
 
 #include "common/status.h"
 #include "moectl/commands/commands.h"
+#include "moectl/commands/job_watch.h"
 #include "moectl/render/job_text.h"
 
 namespace moe::moectl {
@@ -16,6 +17,7 @@ namespace {
 struct CancelOptions {
   std::vector<std::string> names;
   std::string reason;
+  bool wait = false;
 };
 
 absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandContext& context) {
@@ -26,6 +28,7 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
   std::reverse(jobs.begin(), jobs.end());
   const bool single = jobs.size() == 1;
   absl::Status first_problem;
+  std::vector<moe::v1::Job> stopping;
   for (const moe::v1::Job& job : jobs) {
     // Of a pipeline, what is over is left alone; a job named by itself gets the server's answer.
     if (!single && HasEnded(job.state())) continue;
@@ -34,6 +37,7 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
       context.world.out << fmt::format(
           "job/{} {}\n", job.job_id(),
           cancelled->state() == moe::v1::JOB_STATE_CANCELLED ? "cancelled" : "stopping");
+      if (!HasEnded(cancelled->state())) stopping.push_back(*cancelled);
       continue;
     }
     const absl::Status problem = Annotate(cancelled.status(), "job " + job.job_id());
@@ -41,7 +45,11 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
     if (first_problem.ok()) first_problem = problem;
   }
   MOE_RETURN_IF_ERROR(first_problem);
-  return ExitCode::kDone;
+  if (!options.wait || stopping.empty()) return ExitCode::kDone;
+  MOE_ASSIGN_OR_RETURN(const ExitCode code,
+                       FollowJobs(context, client, stopping, WatchStyle::kSilent));
+  // That the jobs are cancelled is what was wanted.
+  return code == ExitCode::kJobUnsuccessful ? ExitCode::kDone : code;
 }
 
 }  // namespace
@@ -51,6 +59,7 @@ void AddJobCancel(CLI::App& job, CommandContext& context) {
   CLI::App* command = job.add_subcommand("cancel", "End jobs before they are done");
   command->add_option("JOB", options->names, "Jobs (id or name) or pipelines (p4)")->required();
   command->add_option("--reason", options->reason, "Why, for the history")->type_name("TEXT");
+  command->add_flag("--wait", options->wait, "Return when the ranks are gone");
   command->footer(
       "Returns as soon as the wish is durable; a running job is stopping until its ranks are\n"
       "gone.\n\n"

@@ -80,10 +80,10 @@ void AddJobLogs(CLI::App& job, CommandContext& context) {
   command->add_option("JOB", options->job, "Id or name; of a name the newest job")->required();
   command->add_flag("-f,--follow", options->follow, "Go on until the job has ended");
   command->add_option("--rank", options->rank, "The rank; default 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1 << 20))
       ->type_name("N");
   command->add_option("--attempt", options->attempt, "The attempt; default the newest")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
   command->footer(
       "Examples:\n  moectl job logs train -f\n  moectl job logs j17 --attempt 1 --rank 1");

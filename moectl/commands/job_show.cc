@@ -19,6 +19,7 @@ struct ListOptions {
   std::vector<std::string> states;
   std::string pipeline;
   std::string output;
+  bool active = false;
 };
 
 absl::StatusOr<ExitCode> List(const ListOptions& options, const CommandContext& context) {
@@ -26,6 +27,10 @@ absl::StatusOr<ExitCode> List(const ListOptions& options, const CommandContext& 
   for (const std::string& name : options.states) {
     MOE_ASSIGN_OR_RETURN(const moe::v1::JobState state, ParseState(name));
     request.add_states(state);
+  }
+  for (int number = 1; options.active && moe::v1::JobState_IsValid(number); ++number) {
+    const auto state = static_cast<moe::v1::JobState>(number);
+    if (!HasEnded(state)) request.add_states(state);
   }
   request.set_pipeline_id(WithoutNoun(options.pipeline));
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
@@ -68,11 +73,12 @@ absl::StatusOr<ExitCode> Describe(const ShowOptions& options, const CommandConte
   std::ostream& out = context.world.out;
   switch (OutputOf(options.output)) {
     case Output::kJson:
-      out << ToJson(page.job);
+    case Output::kYaml: {
+      moe::v1::GetJobResponse response;
+      *response.mutable_job() = page.job;
+      out << (options.output == "json" ? ToJson(response) : ToYaml(response));
       return ExitCode::kDone;
-    case Output::kYaml:
-      out << ToYaml(page.job);
-      return ExitCode::kDone;
+    }
     case Output::kName:
       out << "job/" << page.job.job_id() << "\n";
       return ExitCode::kDone;
@@ -146,6 +152,8 @@ void AddJobList(CLI::App& job, CommandContext& context) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("STATE");
+  command->add_flag("--active", options->active, "Only jobs that have not ended")
+      ->excludes("--state");
   command->add_option("--pipeline", options->pipeline, "Only the jobs of this pipeline")
       ->type_name("PIPELINE");
   AddOutputOption(*command, &options->output, {"table", "wide", "json", "yaml", "name"});

@@ -90,7 +90,7 @@ absl::StatusOr<ExitCode> Submit(const SubmitOptions& options, const CommandConte
     return ExitCode::kDone;
   }
   return FollowJobs(context, client, {response.jobs().begin(), response.jobs().end()},
-                    WatchStyle::kLive, response.pipeline_id());
+                    WatchStyle::kLive);
 }
 
 }  // namespace

@@ -96,7 +96,10 @@ class ChangeReader {
             return options_.client->jobs().WatchJobs(context, request_);
           },
           [this](const WatchJobsResponse& change) {
-            request_.set_from_revision(std::max(request_.from_revision(), change.job().revision()));
+            // One revision may change several jobs, and the connection may go between them; what
+            // comes twice is shown once.
+            request_.set_from_revision(
+                std::max(request_.from_revision(), change.job().revision() - 1));
             if (HasEnded(change.job().state())) open_.erase(change.job().job_id());
             Push({.change = change});
           });
@@ -143,7 +146,7 @@ class WatchScreen {
       // On a terminal the table shows progress; only events are worth a line that stays.
       if (!IsLive() || news.change.has_event()) lines += line + "\n";
     }
-    if (style_ == WatchStyle::kQuiet) return;
+    if (style_ != WatchStyle::kLive) return;
     if (IsLive()) {
       region_.Draw(lines, board_.RenderRegion(Now(), context_.Terminal()));
     } else {
@@ -165,6 +168,17 @@ class WatchScreen {
   term::LiveRegion region_;
 };
 
+// What to type to mean these jobs: their pipeline where it is one, else their ids.
+std::string NamesOf(const std::vector<Job>& jobs) {
+  std::set<std::string> pipelines;
+  std::string ids;
+  for (const Job& job : jobs) {
+    pipelines.insert(job.pipeline_id());
+    ids += (ids.empty() ? "" : " ") + job.job_id();
+  }
+  return jobs.size() > 1 && pipelines.size() == 1 ? *pipelines.begin() : ids;
+}
+
 std::string Outcome(const Job& job) {
   return fmt::format("job/{} {}", job.job_id(), Lower(StateName(job.state())));
 }
@@ -172,8 +186,7 @@ std::string Outcome(const Job& job) {
 }  // namespace
 
 absl::StatusOr<ExitCode> FollowJobs(const CommandContext& context, CoordinatorClient& client,
-                                    const std::vector<Job>& jobs, WatchStyle style,
-                                    const std::string& again) {
+                                    const std::vector<Job>& jobs, WatchStyle style) {
   MOE_ASSIGN_OR_RETURN(const auto timeout_ms, context.TimeoutMillis());
   context.world.interrupt.CatchSignals();
   WatchScreen screen(context, style, jobs);
@@ -187,23 +200,27 @@ absl::StatusOr<ExitCode> FollowJobs(const CommandContext& context, CoordinatorCl
 
   const absl::Status status = reader.status();
   if (status.code() == absl::StatusCode::kCancelled) {
-    context.Note(
-        fmt::format("interrupted; the jobs go on. Watch again: moectl job watch {}", again));
+    context.Note(fmt::format("interrupted; {} Watch again: moectl job watch {}",
+                             jobs.size() == 1 ? "the job goes on." : "the jobs go on.",
+                             NamesOf(jobs)));
     return ExitCode::kInterrupted;
   }
   MOE_RETURN_IF_ERROR(status);
+  const std::vector<Job> unsuccessful = screen.board().Unsuccessful();
+  const ExitCode code = unsuccessful.empty() ? ExitCode::kDone : ExitCode::kJobUnsuccessful;
+  if (style == WatchStyle::kSilent) return code;
   if (style == WatchStyle::kQuiet) {
     for (const Job& job : screen.board().jobs()) context.world.out << Outcome(job) << "\n";
   }
-  const std::vector<Job> unsuccessful = screen.board().Unsuccessful();
   for (const Job& job : unsuccessful) {
     context.Note(fmt::format("{} ({}){}", Outcome(job), job.spec().name(),
                              job.reason().empty() ? "" : ": " + job.reason()));
   }
-  if (unsuccessful.empty()) return ExitCode::kDone;
-  context.Note(fmt::format("look closer: moectl job describe {0}; moectl job logs {0}",
-                           unsuccessful.front().job_id()));
-  return ExitCode::kJobUnsuccessful;
+  if (!unsuccessful.empty()) {
+    context.Note(fmt::format("look closer: moectl job describe {0}; moectl job logs {0}",
+                             unsuccessful.front().job_id()));
+  }
+  return code;
 }
 
 namespace {
@@ -229,7 +246,7 @@ absl::StatusOr<ExitCode> Watch(const WatchOptions& options, const CommandContext
   } else {
     MOE_ASSIGN_OR_RETURN(jobs, client.ResolveJobs(names));
   }
-  return FollowJobs(context, client, jobs, style, fmt::format("{}", fmt::join(names, " ")));
+  return FollowJobs(context, client, jobs, style);
 }
 
 }  // namespace

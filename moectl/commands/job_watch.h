@@ -15,12 +15,13 @@ enum class WatchStyle {
   kLive,
   // Only "job/j1 succeeded" at the end of each.
   kQuiet,
+  // Nothing: what there is to say the caller says.
+  kSilent,
 };
 
 // Follows `jobs` until all have ended, through restarts of the coordinator and until Ctrl-C.
-// kDone, kJobUnsuccessful or kInterrupted. `again` is what the user would watch again, "p4".
+// kDone, kJobUnsuccessful or kInterrupted.
 absl::StatusOr<ExitCode> FollowJobs(const CommandContext& context, CoordinatorClient& client,
-                                    const std::vector<moe::v1::Job>& jobs, WatchStyle style,
-                                    const std::string& again);
+                                    const std::vector<moe::v1::Job>& jobs, WatchStyle style);
 
 }  // namespace moe::moectl
