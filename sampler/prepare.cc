@@ -61,11 +61,12 @@ absl::StatusOr<std::vector<Tokens>> TokeniseAll(const Tokenizer& tokenizer,
   const auto work = [&] {
     for (size_t i = next++; i < texts.size(); i = next++) encoded[i] = tokenizer.Encode(texts[i]);
   };
-  const size_t helpers = std::min(texts.size(), static_cast<size_t>(std::max(threads, 1))) - 1;
-  std::vector<std::jthread> pool;
-  for (size_t i = 0; i < helpers && !texts.empty(); ++i) pool.emplace_back(work);
+  std::vector<std::jthread> helpers;
+  for (size_t i = 1; i < std::min(texts.size(), static_cast<size_t>(threads)); ++i) {
+    helpers.emplace_back(work);
+  }
   work();
-  pool.clear();  // joins
+  helpers.clear();  // joins
 
   std::vector<Tokens> result;
   for (absl::StatusOr<Tokens>& tokens : encoded) {
