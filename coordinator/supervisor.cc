@@ -643,14 +643,15 @@ void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::Ran
 void Supervisor::ApplyStep(Turn& turn, Attempt& attempt, const v1::StepReport& step) {
   v1::JobRecord& record = JobOf(attempt);
   v1::JobProgress& progress = *record.mutable_job()->mutable_progress();
-  if (step.step() <= progress.last_step().step()) {
-    // Computed again after a resume: the numbers must be those of the first time.
-    const auto before = parts_.store->FindStep(attempt.job, step.step());
-    if (before.ok() && before->has_value() && !SameBits((*before)->loss(), step.loss())) {
-      spdlog::warn("job={} step={} loss={:.17g} differs from loss={:.17g} of an earlier attempt",
-                   FormatJobId(attempt.job), step.step(), step.loss(), (*before)->loss());
-      parts_.observer->OnReplayMismatch(record.job());
-    }
+  // A step that was computed again after a resume must give the numbers of the first time.
+  const auto before = parts_.store->FindStep(attempt.job, step.step());
+  if (!before.ok()) {
+    spdlog::error("job={} step={} cannot be compared with earlier attempts: {}",
+                  FormatJobId(attempt.job), step.step(), Message(before.status()));
+  } else if (before->has_value() && !SameBits((*before)->loss(), step.loss())) {
+    spdlog::warn("job={} step={} loss={:.17g} differs from loss={:.17g} of an earlier attempt",
+                 FormatJobId(attempt.job), step.step(), step.loss(), (*before)->loss());
+    parts_.observer->OnReplayMismatch(record.job());
   }
   turn.batch.PutStep(attempt.job, step);
   progress.set_done(step.step());

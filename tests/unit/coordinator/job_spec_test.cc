@@ -1,0 +1,254 @@
+#include "coordinator/job_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <set>
+
+#include "common/status.h"
+
+namespace moe::coordinator {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A world in which every path under /models is a dense model and every other path is text, unless
+// it is told otherwise.
+class FakeFacts final : public SpecFacts {
+ public:
+  absl::StatusOr<ModelFacts> ReadModel(const std::string& path) const override {
+    const auto it = models.find(path);
+    if (it != models.end()) return it->second;
+    return ModelFacts{
+        .vocab_size = 49152, .intermediate_size = 1536, .context_length = 8192, .num_experts = 0};
+  }
+  absl::Status CheckReadable(const std::string& path, bool* is_empty) const override {
+    *is_empty = empty.contains(path);
+    return missing.contains(path) ? NotFound("{} does not exist", path) : absl::OkStatus();
+  }
+  const v1::Artefact* FindArtefact(const std::string& reference) const override {
+    const auto it = artefacts.find(reference);
+    return it == artefacts.end() ? nullptr : &it->second;
+  }
+
+  std::map<std::string, absl::StatusOr<ModelFacts>> models;
+  std::set<std::string> missing;
+  std::set<std::string> empty;
+  std::map<std::string, v1::Artefact> artefacts;
+};
+
+v1::Artefact Dataset(int64_t vocab_size) {
+  v1::Artefact artefact;
+  artefact.set_name("corpus");
+  artefact.set_version(1);
+  artefact.set_kind(v1::ARTEFACT_KIND_DATASET);
+  (*artefact.mutable_metadata()->mutable_fields())["vocab_size"].set_number_value(
+      static_cast<double>(vocab_size));
+  return artefact;
+}
+
+// The pipeline of the examples, in short: every test breaks one thing in it.
+struct Pipeline {
+  Pipeline() {
+    jobs.resize(5);
+    jobs[0].set_name("corpus");
+    v1::PrepareSpec& prepare = *jobs[0].mutable_prepare();
+    prepare.mutable_tokenizer()->set_path("/models/smollm2.gguf");
+    for (const char* name : {"wikipedia", "books"}) {
+      v1::DomainInput& domain = *prepare.add_domains();
+      domain.set_name(name);
+      domain.add_paths(std::string("/text/") + name);
+    }
+    jobs[1].set_name("construct");
+    jobs[1].mutable_construct()->mutable_model()->set_path("/models/smollm2.gguf");
+    jobs[1].mutable_construct()->set_method("independent-random");
+    jobs[1].mutable_construct()->set_output("moe");
+    jobs[2].set_name("train");
+    jobs[2].mutable_train()->mutable_model()->set_artefact("moe");
+    jobs[2].mutable_train()->mutable_dataset()->set_artefact("corpus");
+    jobs[2].mutable_train()->set_steps(40);
+    jobs[2].mutable_train()->set_output("trained");
+    jobs[3].set_name("evaluate");
+    jobs[3].mutable_evaluate()->add_models()->mutable_model()->set_path("/models/smollm2.gguf");
+    jobs[3].mutable_evaluate()->add_models()->mutable_model()->set_artefact("trained");
+    jobs[3].mutable_evaluate()->mutable_dataset()->set_artefact("corpus");
+    jobs[4].set_name("export");
+    jobs[4].mutable_export_()->mutable_model()->set_artefact("trained");
+  }
+  v1::PrepareSpec& prepare() { return *jobs[0].mutable_prepare(); }
+  v1::ConstructSpec& construct() { return *jobs[1].mutable_construct(); }
+  v1::TrainSpec& train() { return *jobs[2].mutable_train(); }
+  v1::EvaluateSpec& evaluate() { return *jobs[3].mutable_evaluate(); }
+
+  std::vector<v1::JobSpec> jobs;
+  FakeFacts facts;
+};
+
+TEST(JobSpecTest, GoodPipeline_GetsDefaultsAndNeeds) {
+  Pipeline p;
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ((*complete)[2].needs, (std::vector<int>{0, 1}));
+  EXPECT_EQ((*complete)[3].needs, (std::vector<int>{0, 2}));
+  EXPECT_EQ((*complete)[4].needs, (std::vector<int>{2}));
+  const v1::ConstructSpec& construct = (*complete)[1].spec.construct();
+  EXPECT_EQ(construct.num_experts(), 16);
+  EXPECT_EQ(construct.top_k(), 4);
+  EXPECT_EQ(construct.score_scale_factor(), 4.0);
+  EXPECT_EQ(construct.seed(), 1227);
+  const v1::TrainSpec& train = (*complete)[2].spec.train();
+  EXPECT_EQ(train.optimizer().learning_rate(), 2e-4);
+  EXPECT_EQ(train.mixture().preset(), "llama1");
+  EXPECT_EQ(train.checkpoint().keep(), 2);
+  EXPECT_TRUE(train.gate_noise());
+  EXPECT_EQ((*complete)[3].spec.evaluate().models(0).label(), "smollm2.gguf");
+  EXPECT_EQ((*complete)[0].spec.max_infrastructure_retries(), 10);
+  EXPECT_EQ((*complete)[0].spec.prepare().output(), "corpus");
+}
+
+struct BadCase {
+  const char* name;
+  std::function<void(Pipeline&)> change;
+  std::vector<std::string> expected;  // parts of the message
+};
+
+class BadSpecTest : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(BadSpecTest, IsRefusedWithJobFieldValueLimitAndFix) {
+  Pipeline p;
+  GetParam().change(p);
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_EQ(complete.status().code(), absl::StatusCode::kInvalidArgument);
+  for (const std::string& part : GetParam().expected) {
+    EXPECT_THAT(Message(complete.status()), HasSubstr(part));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    AllKinds, BadSpecTest,
+    ::testing::Values(
+        BadCase{"NoJobs", [](Pipeline& p) { p.jobs.clear(); }, {"no jobs"}},
+        BadCase{"BadName", [](Pipeline& p) { p.jobs[0].set_name("Corpus_1"); },
+                {"name='Corpus_1'", "lower-case letters, digits and dashes"}},
+        BadCase{"SameName", [](Pipeline& p) { p.jobs[1].set_name("corpus"); },
+                {"name='corpus' is used twice"}},
+        BadCase{"SameOutput", [](Pipeline& p) { p.construct().set_output("corpus"); },
+                {"job 'construct'", "output='corpus'", "job 'corpus'"}},
+        BadCase{"NoKind", [](Pipeline& p) { p.jobs[0].clear_kind(); }, {"has no kind"}},
+        BadCase{"UnknownNeed", [](Pipeline& p) { p.jobs[1].add_needs("corpsu"); },
+                {"job 'construct'", "needs 'corpsu'", "did you mean 'corpus'?"}},
+        BadCase{"Cycle", [](Pipeline& p) { p.jobs[0].add_needs("train"); },
+                {"corpus -> train -> corpus"}},
+        BadCase{"Priority", [](Pipeline& p) { p.jobs[0].set_priority(1001); },
+                {"priority=1001", "-1000 to 1000"}},
+        BadCase{"SlotsOfPrepare", [](Pipeline& p) { p.jobs[0].mutable_resources()->set_slots(2); },
+                {"resources.slots=2", "only train"}},
+        BadCase{"ExpertsDoNotDivide", [](Pipeline& p) { p.construct().set_num_experts(7); },
+                {"job 'construct'", "num_experts=7 does not divide the FFN width 1536",
+                 "2, 3, 4, 6, 8, 12, 16"}},
+        BadCase{"TopKAboveExperts", [](Pipeline& p) { p.construct().set_top_k(17); },
+                {"top_k=17", "num_experts=16", "1 to 16"}},
+        BadCase{"UnknownMethod", [](Pipeline& p) { p.construct().set_method("independant-random"); },
+                {"method='independant-random'", "did you mean 'independent-random'?"}},
+        BadCase{"UnknownGate", [](Pipeline& p) { p.construct().set_gate_network("mpl"); },
+                {"gate_network='mpl'", "mlp, linear"}},
+        BadCase{"ScaleNotFinite",
+                [](Pipeline& p) { p.construct().set_score_scale_factor(std::nan("")); },
+                {"score_scale_factor=nan"}},
+        BadCase{"TruncatedModel",
+                [](Pipeline& p) {
+                  p.facts.models["/models/smollm2.gguf"] = DataLoss("tensor x ends beyond the file");
+                },
+                {"tensor x ends beyond the file"}},
+        BadCase{"MissingModel",
+                [](Pipeline& p) { p.facts.missing.insert("/models/smollm2.gguf"); },
+                {"/models/smollm2.gguf does not exist"}},
+        BadCase{"RelativePath",
+                [](Pipeline& p) { p.construct().mutable_model()->set_path("smollm2.gguf"); },
+                {"model='smollm2.gguf'", "absolute"}},
+        BadCase{"ModelIsMoeAlready",
+                [](Pipeline& p) {
+                  p.construct().mutable_model()->set_path("/models/moe");
+                  p.facts.models["/models/moe"] = ModelFacts{49152, 1536, 8192, 16};
+                },
+                {"mixture of 16 experts already"}},
+        BadCase{"TrainsDense",
+                [](Pipeline& p) { p.train().mutable_model()->set_path("/models/smollm2.gguf"); },
+                {"job 'train'", "dense", "construct"}},
+        BadCase{"UnknownArtefact",
+                [](Pipeline& p) { p.train().mutable_model()->set_artefact("meo"); },
+                {"model='meo'", "catalogue", "did you mean 'moe'?"}},
+        BadCase{"WrongKindOfArtefact",
+                [](Pipeline& p) { p.train().mutable_dataset()->set_artefact("moe"); },
+                {"dataset='moe' is a model"}},
+        BadCase{"NoInput", [](Pipeline& p) { p.train().clear_model(); }, {"model is missing"}},
+        BadCase{"VocabularyMismatch",
+                [](Pipeline& p) {
+                  p.facts.artefacts["corpus:1"] = Dataset(32000);
+                  p.train().mutable_dataset()->set_artefact("corpus:1");
+                },
+                {"49152", "32000", "own tokenizer"}},
+        BadCase{"NoSteps", [](Pipeline& p) { p.train().clear_steps(); }, {"steps=0", "1 or more"}},
+        BadCase{"BatchNotAMultiple",
+                [](Pipeline& p) {
+                  p.jobs[2].mutable_resources()->set_slots(3);
+                  p.train().set_global_batch_samples(8);
+                },
+                {"global_batch_samples=8", "4 x 3 = 12", "use 12"}},
+        BadCase{"SequenceAboveContext",
+                [](Pipeline& p) { p.train().set_sequence_length(8193); },
+                {"sequence_length=8193", "8192"}},
+        BadCase{"UnknownDtype", [](Pipeline& p) { p.train().set_compute_dtype("fp8"); },
+                {"compute_dtype='fp8'", "bf16, fp32"}},
+        BadCase{"UnknownPreset", [](Pipeline& p) { p.train().mutable_mixture()->set_preset("llama"); },
+                {"mixture.preset='llama'", "did you mean 'llama1'?"}},
+        BadCase{"PresetAndWeights",
+                [](Pipeline& p) {
+                  p.train().mutable_mixture()->set_preset("llama1");
+                  (*p.train().mutable_mixture()->mutable_weights())["books"] = 1;
+                },
+                {"both preset='llama1' and weights"}},
+        BadCase{"WeightOfNoDomain",
+                [](Pipeline& p) {
+                  (*p.train().mutable_mixture()->mutable_weights())["book"] = 1;
+                },
+                {"mixture.weights.book", "did you mean 'books'?"}},
+        BadCase{"WeightNotPositive",
+                [](Pipeline& p) {
+                  (*p.train().mutable_mixture()->mutable_weights())["books"] = 0;
+                },
+                {"mixture.weights.books=0", "above 0"}},
+        BadCase{"LearningRate",
+                [](Pipeline& p) { p.train().mutable_optimizer()->set_learning_rate(-1); },
+                {"optimizer.learning_rate=-1"}},
+        BadCase{"KeepNothing", [](Pipeline& p) { p.train().mutable_checkpoint()->set_keep(0); },
+                {"checkpoint.keep=0", "1 or more"}},
+        BadCase{"NoDomains", [](Pipeline& p) { p.prepare().clear_domains(); },
+                {"domains is empty"}},
+        BadCase{"DomainTwice",
+                [](Pipeline& p) { p.prepare().mutable_domains(1)->set_name("wikipedia"); },
+                {"domain 'wikipedia' is given twice"}},
+        BadCase{"DomainWithoutPaths",
+                [](Pipeline& p) { p.prepare().mutable_domains(1)->clear_paths(); },
+                {"domain 'books' has no paths"}},
+        BadCase{"EmptyDomain", [](Pipeline& p) { p.facts.empty.insert("/text/books"); },
+                {"domain 'books' is empty", "/text/books"}},
+        BadCase{"HeldoutTooMuch", [](Pipeline& p) { p.prepare().set_heldout_fraction(0.6); },
+                {"heldout_fraction=0.6", "0 to 0.5"}},
+        BadCase{"NoModels", [](Pipeline& p) { p.evaluate().clear_models(); },
+                {"models is empty"}},
+        BadCase{"SameLabel",
+                [](Pipeline& p) {
+                  p.evaluate().mutable_models(0)->set_label("a");
+                  p.evaluate().mutable_models(1)->set_label("a");
+                },
+                {"label='a' is used twice"}},
+        BadCase{"ExportDtype",
+                [](Pipeline& p) { p.jobs[4].mutable_export_()->set_dtype("int8"); },
+                {"job 'export'", "dtype='int8'", "fp32, bf16, fp16"}}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace moe::coordinator
