@@ -12,11 +12,11 @@
 #include "common/check.h"
 #include "common/file.h"
 #include "common/json.h"
+#include "common/net/protocol_version.h"
 #include "common/status.h"
 #include "coordinator/base64.h"
 #include "coordinator/job_spec.h"
 #include "coordinator/job_state.h"
-#include "coordinator/protocol_version.h"
 #include "coordinator/timestamp.h"
 
 namespace moe::coordinator {

@@ -1,6 +1,6 @@
 #include "coordinator/services/cluster_service.h"
 
-#include "coordinator/protocol_version.h"
+#include "common/net/protocol_version.h"
 #include "coordinator/services/unary.h"
 #include "coordinator/timestamp.h"
 #include "coordinator/version.h"

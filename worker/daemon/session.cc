@@ -13,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "common/net/grpc_status.h"
+#include "common/net/protocol_version.h"
 #include "common/status.h"
 
 namespace moe::worker {

@@ -17,9 +17,6 @@
 
 namespace moe::worker {
 
-// Version of the protocol of worker_service.proto.
-inline constexpr int kProtocolVersion = 1;
-
 // Thread-safe. Has a thread that connects and reads, and per session one that writes and one that
 // sends heartbeats, so that neither a slow write nor a slow reader delays a heartbeat's turn.
 class SessionClient {

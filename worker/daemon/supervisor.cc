@@ -209,7 +209,7 @@ absl::Status Supervisor::LoadAttempt(const AttemptKey& key) {
   }
   MOE_ASSIGN_OR_RETURN(const int64_t lease_ttl_ms, folder.LeaseTtlMs());
   lease_until_ms_ = std::max(lease_until_ms_, options_.clock->MonotonicMillis() + lease_ttl_ms);
-  spdlog::info("attempt={} taken over: {} ranks, {} running", key.Name(), numbers.size(), running);
+  spdlog::info("attempt={} taken over ranks={} running={}", key.Name(), numbers.size(), running);
   attempts_.emplace(key, std::move(attempt));
   return absl::OkStatus();
 }

@@ -333,7 +333,7 @@ TEST_F(DaemonTest, Terminated_ExitsCleanlyAndLeavesTheRank) {
   const worker::RankProcess rank = Watch(RankPid(1));
   EXPECT_EQ(EndDaemon(SIGTERM), 0);
   EXPECT_TRUE(Runs(rank));
-  EXPECT_THAT(DaemonLog(), HasSubstr("leaving 1 ranks running"));
+  EXPECT_THAT(DaemonLog(), HasSubstr("running=1 ranks are left running"));
 }
 
 TEST_F(DaemonTest, StateFolderOfALongPath_Works) {

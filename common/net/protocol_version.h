@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-namespace moe::coordinator {
+namespace moe {
 
 inline constexpr int32_t kProtocolVersion = 1;
 
-}  // namespace moe::coordinator
+}  // namespace moe
