@@ -50,7 +50,7 @@ void CrossEntropyForward(const T* logits, const int64_t* targets, int64_t rows, 
       if (targets[r] < 0) continue;
       const T* row = logits + r * vocabulary;
       const float max = Max(row, vocabulary);
-      loss[r] = std::log(SumOfExp(row, max, vocabulary)) + max - ToFloat(row[targets[r]]);
+      loss[r] = std::log(SumOfExp(row, max, vocabulary)) + (max - ToFloat(row[targets[r]]));
     }
   });
 }
@@ -69,7 +69,7 @@ void CrossEntropyBackward(T* logits, const int64_t* targets, int64_t rows, int64
       const float max = Max(row, vocabulary);
       const float sum = SumOfExp(row, max, vocabulary);
       const float target_logit = ToFloat(row[targets[r]]);
-      loss[r] = std::log(sum) + max - target_logit;
+      loss[r] = std::log(sum) + (max - target_logit);
       ScaledSoftmax(row, max, scale / sum, vocabulary);
       row[targets[r]] = FromFloat<T>((Exp(target_logit - max) / sum - 1.0f) * scale);
     }
