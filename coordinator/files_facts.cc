@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <system_error>
 
+#include "common/file.h"
 #include "common/status.h"
+#include "storage/artefacts/hf_folder.h"
 #include "storage/artefacts/model_config.h"
 
 namespace moe::coordinator {
@@ -15,12 +17,21 @@ namespace fs = std::filesystem;
 
 absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const {
   MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config, artefacts::ReadModelConfig(path));
+  // Opening maps the files and checks their headers: a truncated download is refused here and not
+  // minutes later by a rank. A checkpoint of ours was checked when it was committed.
+  if (fs::is_directory(path) && !FileExists(JoinPath(path, "manifest.json"))) {
+    MOE_RETURN_IF_ERROR(artefacts::HfFolder::Open(path).status());
+  }
   ModelFacts facts;
   facts.vocab_size = config.vocab_size;
   facts.intermediate_size = config.intermediate_size;
   facts.context_length = config.context_length;
   facts.num_experts = config.moe.num_experts;
   return facts;
+}
+
+bool FilesFacts::HoldsModel(const std::string& path) const {
+  return path.ends_with(".gguf") || FileExists(JoinPath(path, "config.json"));
 }
 
 absl::Status FilesFacts::CheckReadable(const std::string& path, bool* is_empty) const {

@@ -16,6 +16,7 @@ class FilesFacts final : public SpecFacts {
       : artefacts_(std::move(artefacts)) {}
 
   absl::StatusOr<ModelFacts> ReadModel(const std::string& path) const override;
+  bool HoldsModel(const std::string& path) const override;
   absl::Status CheckReadable(const std::string& path, bool* is_empty) const override;
   const v1::Artefact* FindArtefact(const std::string& reference) const override;
 

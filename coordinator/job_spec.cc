@@ -378,7 +378,7 @@ class PipelineChecker {
     const ThingFacts tokenizer =
         Look(check, index, "tokenizer", spec.tokenizer(),
              {v1::ARTEFACT_KIND_MODEL, v1::ARTEFACT_KIND_CHECKPOINT, v1::ARTEFACT_KIND_DATASET},
-             /*is_model=*/spec.tokenizer().path().ends_with(".gguf"));
+             /*is_model=*/outside_.HoldsModel(spec.tokenizer().path()));
     if (tokenizer.model.has_value()) output.vocab_size = tokenizer.model->vocab_size;
     if (tokenizer.vocab_size.has_value()) output.vocab_size = tokenizer.vocab_size;
     if (spec.domains().empty()) check.Fail("domains is empty; give at least one domain");

@@ -30,6 +30,8 @@ class SpecFacts {
   virtual ~SpecFacts() = default;
   // The model in the file or folder. The error says what is wrong with it and what to do.
   virtual absl::StatusOr<ModelFacts> ReadModel(const std::string& path) const = 0;
+  // Whether there is a model at `path`, not a tokenizer alone.
+  virtual bool HoldsModel(const std::string& path) const = 0;
   // OK where the file or folder exists and can be read; `is_empty` where there is no file in it.
   virtual absl::Status CheckReadable(const std::string& path, bool* is_empty) const = 0;
   // "name" or "name:version"; nullptr where the catalogue has none.

@@ -12,8 +12,8 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/status.h"
+#include "storage/artefacts/hf_folder.h"
 #include "worker/model/float_codec.h"
-#include "worker/model/hf_folder.h"
 #include "worker/model/hf_names.h"
 
 namespace moe::model {
@@ -90,7 +90,7 @@ absl::Status WriteWeights(const std::vector<std::vector<HfTensor>>& shards,
                           const at::Tensor& parameters, artefacts::DType dtype,
                           const std::string& folder) {
   if (shards.size() == 1) {
-    return WriteShard(JoinPath(folder, kHfWeightsFile), shards[0], parameters, dtype);
+    return WriteShard(JoinPath(folder, artefacts::kHfWeightsFile), shards[0], parameters, dtype);
   }
   Json weight_map = Json::object();
   uint64_t total_bytes = 0;
@@ -103,7 +103,7 @@ absl::Status WriteWeights(const std::vector<std::vector<HfTensor>>& shards,
     }
   }
   const Json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", weight_map}};
-  return WriteFileAtomically(JoinPath(folder, kHfIndexFile), PrettyJson(index));
+  return WriteFileAtomically(JoinPath(folder, artefacts::kHfIndexFile), PrettyJson(index));
 }
 
 }  // namespace
@@ -128,7 +128,7 @@ absl::Status CheckHfFolder(const artefacts::ModelConfig& config, const at::Tenso
   if (ToHfConfig(read, torch_dtype) != ToHfConfig(config, torch_dtype)) {
     return DataLoss("{}/config.json does not read back as it was written", folder);
   }
-  MOE_ASSIGN_OR_RETURN(const HfFolder written, HfFolder::Open(folder));
+  MOE_ASSIGN_OR_RETURN(const artefacts::HfFolder written, artefacts::HfFolder::Open(folder));
   const std::vector<HfTensor> tensors = HfTensors(config, ParameterLayout(config));
   if (written.tensors().size() != tensors.size()) {
     return DataLoss("{} holds {} tensors, {} were written", folder, written.tensors().size(),

@@ -14,8 +14,8 @@
 #include "common/file.h"
 #include "common/status.h"
 #include "storage/artefacts/gguf_llama.h"
+#include "storage/artefacts/hf_folder.h"
 #include "worker/model/float_codec.h"
-#include "worker/model/hf_folder.h"
 #include "worker/model/hf_names.h"
 #include "worker/model/parameters.h"
 #include "worker/model/state_files.h"
@@ -52,7 +52,7 @@ DType Wider(DType a, DType b) { return a == b ? a : DType::kF32; }
 
 absl::StatusOr<LoadedModel> LoadHfFolder(const std::string& folder,
                                          const artefacts::ModelConfig& config) {
-  MOE_ASSIGN_OR_RETURN(const HfFolder files, HfFolder::Open(folder));
+  MOE_ASSIGN_OR_RETURN(const artefacts::HfFolder files, artefacts::HfFolder::Open(folder));
   const std::vector<HfTensor> wanted = HfTensors(config, ParameterLayout(config));
 
   // Everything is checked before the arena is allocated.
@@ -85,7 +85,7 @@ absl::StatusOr<LoadedModel> LoadHfFolder(const std::string& folder,
   float* arena = model.parameters.mutable_data_ptr<float>();
   model.stored_dtype = files.tensors().at(wanted.front().name).info->dtype;
   for (const HfTensor& tensor : wanted) {
-    const HfFolder::Entry& entry = files.tensors().at(tensor.name);
+    const artefacts::HfFolder::Entry& entry = files.tensors().at(tensor.name);
     DecodeFloats(entry.info->dtype, entry.data(), tensor.numel, arena + tensor.offset);
     model.stored_dtype = Wider(model.stored_dtype, entry.info->dtype);
   }

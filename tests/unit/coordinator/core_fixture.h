@@ -112,6 +112,7 @@ class CountingObserver final : public SupervisorObserver {
 // Says that every path is good and no artefact is in the catalogue.
 class AgreeableFacts final : public SpecFacts {
  public:
+  bool HoldsModel(const std::string& path) const override { return path.ends_with(".gguf"); }
   absl::StatusOr<ModelFacts> ReadModel(const std::string&) const override {
     return ModelFacts{
         .vocab_size = 49152, .intermediate_size = 1536, .context_length = 8192, .num_experts = 0};

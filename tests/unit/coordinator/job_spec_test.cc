@@ -18,6 +18,7 @@ using ::testing::HasSubstr;
 // it is told otherwise.
 class FakeFacts final : public SpecFacts {
  public:
+  bool HoldsModel(const std::string& path) const override { return path.ends_with(".gguf"); }
   absl::StatusOr<ModelFacts> ReadModel(const std::string& path) const override {
     const auto it = models.find(path);
     if (it != models.end()) return it->second;

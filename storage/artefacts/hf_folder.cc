@@ -1,4 +1,4 @@
-#include "worker/model/hf_folder.h"
+#include "storage/artefacts/hf_folder.h"
 
 #include <set>
 #include <utility>
@@ -7,7 +7,7 @@
 #include "common/json.h"
 #include "common/status.h"
 
-namespace moe::model {
+namespace moe::artefacts {
 
 absl::StatusOr<HfFolder> HfFolder::Open(const std::string& folder) {
   HfFolder result;
@@ -28,10 +28,10 @@ absl::StatusOr<HfFolder> HfFolder::Open(const std::string& folder) {
 }
 
 absl::Status HfFolder::AddFile(const std::string& path) {
-  MOE_ASSIGN_OR_RETURN(artefacts::SafetensorsFile opened, artefacts::SafetensorsFile::Open(path));
-  files_.push_back(std::make_unique<artefacts::SafetensorsFile>(std::move(opened)));
-  const artefacts::SafetensorsFile& file = *files_.back();
-  for (const artefacts::TensorInfo& info : file.tensors()) {
+  MOE_ASSIGN_OR_RETURN(SafetensorsFile opened, SafetensorsFile::Open(path));
+  files_.push_back(std::make_unique<SafetensorsFile>(std::move(opened)));
+  const SafetensorsFile& file = *files_.back();
+  for (const TensorInfo& info : file.tensors()) {
     const auto [it, added] = tensors_.insert({info.name, {&file, &info, path}});
     if (!added) {
       return InvalidArgument("tensor {} is in both {} and {}", info.name, it->second.path, path);
@@ -69,4 +69,4 @@ absl::Status HfFolder::AddShards(const std::string& index_path) {
   return absl::OkStatus();
 }
 
-}  // namespace moe::model
+}  // namespace moe::artefacts

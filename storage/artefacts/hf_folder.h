@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "storage/artefacts/safetensors.h"
 
-namespace moe::model {
+namespace moe::artefacts {
 
 inline constexpr char kHfWeightsFile[] = "model.safetensors";
 inline constexpr char kHfIndexFile[] = "model.safetensors.index.json";
@@ -17,8 +17,8 @@ inline constexpr char kHfIndexFile[] = "model.safetensors.index.json";
 class HfFolder {
  public:
   struct Entry {
-    const artefacts::SafetensorsFile* file = nullptr;
-    const artefacts::TensorInfo* info = nullptr;
+    const SafetensorsFile* file = nullptr;
+    const TensorInfo* info = nullptr;
     std::string path;  // of the file
     const uint8_t* data() const { return file->data(*info); }
   };
@@ -36,8 +36,8 @@ class HfFolder {
   absl::Status AddShards(const std::string& index_path);
 
   std::string folder_;
-  std::vector<std::unique_ptr<artefacts::SafetensorsFile>> files_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, Entry> tensors_;
 };
 
-}  // namespace moe::model
+}  // namespace moe::artefacts
