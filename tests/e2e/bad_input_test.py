@@ -34,7 +34,8 @@ class BadInputTest(unittest.TestCase):
         self.assertEqual(jobs, [], "a refused file must leave nothing behind")
 
     def test_unknown_key_names_line_and_nearest(self):
-        self.refused(self.good.replace("top_k: 2", "topk: 2"), "topk", "top_k", ":19", code=(2,))
+        line = 1 + self.good.splitlines().index("      top_k: 2")
+        self.refused(self.good.replace("top_k: 2", "topk: 2"), "topk", "top_k", f":{line}", code=(2,))
 
     def test_unknown_key_at_top(self):
         self.refused("pipelines: x\n" + self.good, "pipelines", "pipeline", code=(2,))

@@ -74,10 +74,10 @@ class Cluster:
     # ---- processes
 
     def spawn(self, name, command, env=None):
-        log = open(self.root / f"{name}.log", "ab")
-        self.processes[name] = subprocess.Popen(
-            [str(c) for c in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})})
+        with open(self.root / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [str(c) for c in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})})
         return self.processes[name]
 
     def start_coordinator(self):

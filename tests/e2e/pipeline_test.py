@@ -1,4 +1,5 @@
 """The whole way on a tiny model: five jobs, every moectl command, real Prometheus, live dashboards."""
+import contextlib
 import json
 import pathlib
 import re
@@ -10,7 +11,8 @@ import urllib.parse
 import urllib.request
 
 import tiny
-from cluster import SOURCE, Cluster, free_port, wait_for
+from cluster import BIN, SOURCE, Cluster, free_port, wait_for
+from kill_test import train_only
 
 
 def get(url):
@@ -31,6 +33,8 @@ class PipelineTest(unittest.TestCase):
             cls.start_prometheus()
             cls.submitted = cls.cluster.submit(tiny.pipeline(cls.model, cls.corpus, steps=20, interval=8),
                                                "--wait")
+            jobs = json.loads(cls.cluster.moectl("job", "list", "-o", "json").stdout)["jobs"]
+            cls.ids = {j["spec"]["name"]: j["job_id"] for j in jobs}
         except BaseException as error:
             cls.cluster.__exit__(type(error), error, None)
             raise
@@ -57,21 +61,33 @@ class PipelineTest(unittest.TestCase):
         wait_for(lambda: cls.cluster.alive("prometheus") and cls.cluster.answers(cls.prometheus_port),
                  "Prometheus")
 
+    @contextlib.contextmanager
+    def long_run(self, name):
+        """A training job that runs until the block ends; gives its id."""
+        text = tiny.pipeline(self.model, self.corpus, steps=100_000, interval=200, name=name)
+        submitted = json.loads(self.cluster.submit(train_only(text), "-o", "json").stdout)["jobs"]
+        train = next(j["job_id"] for j in submitted if j["spec"]["name"] == "train")
+        try:
+            yield train
+        finally:
+            self.cluster.moectl("job", "cancel", train)
+            self.cluster.wait(train, "CANCELLED", timeout_s=30)
+
     def query(self, expression):
         url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/query?" + urllib.parse.urlencode(
             {"query": expression})
         answer = json.loads(get(url))
         self.assertEqual(answer["status"], "success", answer)
-        return answer["data"]["result"]
+        return [s for s in answer["data"]["result"] if "values" in s or s["value"][1] != "NaN"]
 
     def test_all_jobs_succeed_and_are_listed(self):
         jobs = json.loads(self.cluster.moectl("job", "list", "-o", "json").stdout)["jobs"]
-        states = {j["spec"]["name"]: j["state"] for j in jobs}
-        self.assertEqual(set(states), {"corpus", "construct", "train", "evaluate", "export"})
+        states = {j["job_id"]: j["state"] for j in jobs if j["job_id"] in self.ids.values()}
+        self.assertEqual(set(self.ids), {"corpus", "construct", "train", "evaluate", "export"})
         self.assertEqual(set(states.values()), {"JOB_STATE_SUCCEEDED"})
 
     def test_loss_falls(self):
-        steps = self.cluster.steps("train")
+        steps = self.cluster.steps(self.ids["train"])
         self.assertEqual([int(s["step"]) for s in steps], list(range(1, 21)))
         self.assertLess(steps[-1]["loss"], steps[0]["loss"] - 0.05)
         for step in steps:
@@ -81,7 +97,7 @@ class PipelineTest(unittest.TestCase):
                 self.assertEqual(sum(int(n) for n in layer["load"]), 4 * 32 * 2)
 
     def test_evaluation_table_compares_three_models(self):
-        text = self.cluster.moectl("job", "describe", "evaluate").stdout
+        text = self.cluster.moectl("job", "describe", self.ids["evaluate"]).stdout
         for word in ["dense", "constructed", "trained", *tiny.DOMAINS]:
             self.assertIn(word, text)
         rows = self.cluster.artefact("evaluate")["metadata"]["table"]
@@ -100,32 +116,41 @@ class PipelineTest(unittest.TestCase):
         self.assertTrue((folder / "tokenizer.json").exists())
 
     def test_logs_events_and_workers_are_shown(self):
-        self.assertTrue(self.cluster.moectl("job", "logs", "train").stdout)
-        events = self.cluster.moectl("job", "events", "train").stdout
+        self.assertTrue(self.cluster.moectl("job", "logs", self.ids["train"]).stdout)
+        events = self.cluster.moectl("job", "events", self.ids["train"]).stdout
         self.assertIn("RUNNING", events)
         self.assertIn("w1", self.cluster.moectl("worker", "list").stdout)
         self.assertIn("export", self.cluster.moectl("artefact", "list").stdout)
 
     def test_old_checkpoints_are_removed(self):
         checkpoints = json.loads(self.cluster.moectl("artefact", "list", "-o", "json").stdout)["artefacts"]
-        steps = sorted(int(a["step"]) for a in checkpoints if a["kind"] == "ARTEFACT_KIND_CHECKPOINT")
+        steps = sorted(int(a["step"]) for a in checkpoints
+                       if a["kind"] == "ARTEFACT_KIND_CHECKPOINT" and a["job_id"] == self.ids["train"])
         self.assertEqual(steps, [16, 20])  # 8 was the third newest, and two are kept
-        on_disk = sorted(p.name for p in self.cluster.artefacts.glob("checkpoint/*/step-*"))
+        on_disk = sorted(p.name for p in self.cluster.artefacts.glob(
+            f"checkpoint/{self.ids['train']}.1/step-*"))
         self.assertEqual(on_disk, ["step-00000016", "step-00000020"])
 
-    def test_prometheus_has_the_loss_curve(self):
-        series = wait_for(lambda: self.query('moe_train_loss{job_name="train"}'), "the loss in Prometheus")
-        self.assertAlmostEqual(float(series[0]["value"][1]), self.cluster.steps("train")[-1]["loss"], places=5)
-        self.assertEqual({s["value"][1] for s in self.query("up")}, {"1"})
-
-    def test_every_panel_of_every_dashboard_has_data(self):
+    def test_prometheus_has_the_loss_curve_and_every_panel_has_data(self):
         lines = subprocess.run(["python3", SOURCE / "tests/lint/dashboards.py", "--queries"],
                                capture_output=True, text=True, check=True).stdout.splitlines()
         self.assertGreater(len(lines), 15)
-        for line in lines:
-            dashboard, panel, query = line.split("\t")
-            with self.subTest(dashboard=dashboard, panel=panel):
-                wait_for(lambda q=query: self.query(q), f"data for {query}", timeout_s=30, every_s=0.5)
+        with self.long_run("shown") as train:
+            def curve():
+                points = self.query('moe_train_loss{job_name="train"}[20s]')
+                values = [float(value) for series in points for _, value in series["values"]]
+                return len(values) >= 4 and values
+            losses = wait_for(curve, "four points of the loss curve in Prometheus")
+            self.assertGreater(len(set(losses)), 1, "the curve must move")
+            known = [s["loss"] for s in self.cluster.steps(train)]
+            # The client library prints 16 digits.
+            for loss in losses[-4:]:
+                self.assertLess(min(abs(loss - k) for k in known), 1e-12)
+            for line in lines:
+                dashboard, panel, query = line.split("\t")
+                with self.subTest(dashboard=dashboard, panel=panel):
+                    wait_for(lambda q=query: self.query(q), f"data for {query}", timeout_s=30, every_s=0.2)
+        self.assertEqual({s["value"][1] for s in self.query("up")}, {"1"})
 
     def test_metrics_pages_pass_promtool(self):
         for port in (self.cluster.metrics_port, self.cluster.worker_metrics_port):
@@ -145,38 +170,24 @@ class PipelineTest(unittest.TestCase):
         self.assertIn("r-1", other.stderr)
 
     def test_cancel_ends_a_running_job(self):
-        text = tiny.pipeline(self.model, self.corpus, steps=100_000, interval=1000, name="long")
-        self.cluster.submit(text)
-        newest = json.loads(self.cluster.moectl("job", "list", "-o", "json").stdout)["jobs"]
-        train = next(j["job_id"] for j in newest if j["spec"]["name"] == "train")
-        wait_for(lambda: self.cluster.steps(train), "the first step", timeout_s=60)
-        self.cluster.moectl("job", "cancel", train)
-        self.cluster.wait(train, "CANCELLED", timeout_s=30)
+        with self.long_run("long") as train:
+            wait_for(lambda: self.cluster.steps(train), "the first step", timeout_s=60)
+            self.assertTrue(self.cluster.moectl("job", "logs", train).stdout)
         wait_for(lambda: not self.cluster.rank_pids(), "the ranks to be gone", timeout_s=30)
         watched = self.cluster.moectl("job", "watch", train, check=False)
         self.assertEqual(watched.returncode, 5)
 
     def test_interrupted_watch_leaves_the_job_alone(self):
-        text = tiny.pipeline(self.model, self.corpus, steps=100_000, interval=1000, name="watched")
-        self.cluster.submit(text)
-        newest = json.loads(self.cluster.moectl("job", "list", "-o", "json").stdout)["jobs"]
-        train = next(j["job_id"] for j in newest if j["spec"]["name"] == "train")
-        process = subprocess.Popen(
-            [self.cluster_moectl(), "--endpoint", f"127.0.0.1:{self.cluster.port}", "job", "watch", train],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.assertTrue(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
-        self.assertEqual(process.returncode, 130)
-        self.assertIn("goes on", stderr)
-        self.assertNotIn(self.cluster.state(train), ("CANCELLED", "FAILED"))
-        self.cluster.moectl("job", "cancel", train)
-        self.cluster.wait(train, "CANCELLED", timeout_s=30)
-
-    @staticmethod
-    def cluster_moectl():
-        from cluster import BIN
-        return str(BIN / "moectl")
+        with self.long_run("watched") as train:
+            process = subprocess.Popen(
+                [str(BIN / "moectl"), "--endpoint", f"127.0.0.1:{self.cluster.port}", "job", "watch", train],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.assertTrue(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=20)
+            self.assertEqual(process.returncode, 130)
+            self.assertIn("goes on", stderr)
+            self.assertNotIn(self.cluster.state(train), ("CANCELLED", "FAILED"))
 
 
 if __name__ == "__main__":
