@@ -20,6 +20,10 @@ struct CancelOptions {
   bool wait = false;
 };
 
+void PrintState(const CommandContext& context, const moe::v1::Job& job) {
+  context.world.out << fmt::format("job/{} {}", job.job_id(), StateWord(job.state())) << std::endl;
+}
+
 absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandContext& context) {
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
   MOE_ASSIGN_OR_RETURN(std::vector<moe::v1::Job> jobs,
@@ -34,9 +38,7 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
     if (!single && HasEnded(job.state())) continue;
     const auto cancelled = client.CancelJob(job.job_id(), options.reason);
     if (cancelled.ok()) {
-      context.world.out << fmt::format(
-          "job/{} {}\n", job.job_id(),
-          cancelled->state() == moe::v1::JOB_STATE_CANCELLED ? "cancelled" : "stopping");
+      PrintState(context, *cancelled);
       if (!HasEnded(cancelled->state())) stopping.push_back(*cancelled);
       continue;
     }
@@ -48,8 +50,13 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
   if (!options.wait || stopping.empty()) return ExitCode::kDone;
   MOE_ASSIGN_OR_RETURN(const ExitCode code,
                        FollowJobs(context, client, stopping, WatchStyle::kSilent));
+  if (code == ExitCode::kInterrupted) return code;
+  for (const moe::v1::Job& job : stopping) {
+    MOE_ASSIGN_OR_RETURN(const moe::v1::Job ended, client.GetJob(job.job_id()));
+    PrintState(context, ended);
+  }
   // That the jobs are cancelled is what was wanted.
-  return code == ExitCode::kJobUnsuccessful ? ExitCode::kDone : code;
+  return ExitCode::kDone;
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <deque>
 #include <memory>
 #include <set>
@@ -30,12 +29,6 @@ using moe::v1::WatchJobsResponse;
 constexpr int64_t kDefaultGiveUpMs = 60'000;
 // Times on the screen are shown in seconds.
 constexpr absl::Duration kRedrawInterval = absl::Seconds(1);
-
-std::string Lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 // What the stream's thread hands to the thread that draws.
 struct News {
@@ -180,7 +173,7 @@ std::string NamesOf(const std::vector<Job>& jobs) {
 }
 
 std::string Outcome(const Job& job) {
-  return fmt::format("job/{} {}", job.job_id(), Lower(StateName(job.state())));
+  return fmt::format("job/{} {}", job.job_id(), StateWord(job.state()));
 }
 
 }  // namespace
@@ -213,8 +206,9 @@ absl::StatusOr<ExitCode> FollowJobs(const CommandContext& context, CoordinatorCl
     for (const Job& job : screen.board().jobs()) context.world.out << Outcome(job) << "\n";
   }
   for (const Job& job : unsuccessful) {
-    context.Note(fmt::format("{} ({}){}", Outcome(job), job.spec().name(),
-                             job.reason().empty() ? "" : ": " + job.reason()));
+    context.Note(fmt::format(
+        "{} ({}){}", Outcome(job), job.spec().name(),
+        job.reason().empty() || job.reason() == StateWord(job.state()) ? "" : ": " + job.reason()));
   }
   if (!unsuccessful.empty()) {
     context.Note(fmt::format("look closer: moectl job describe {0}; moectl job logs {0}",

@@ -43,6 +43,13 @@ std::string StateName(JobState state) {
   return WithoutPrefix(moe::v1::JobState_Name(state), "JOB_STATE_");
 }
 
+std::string StateWord(JobState state) {
+  std::string word = StateName(state);
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return word;
+}
+
 std::string CauseName(Cause cause) {
   if (cause == moe::v1::CAUSE_UNSPECIFIED) return "";
   return WithoutPrefix(moe::v1::Cause_Name(cause), "CAUSE_");

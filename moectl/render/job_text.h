@@ -18,6 +18,8 @@ namespace moe::moectl {
 std::string KindOf(const moe::v1::JobSpec& spec);
 // "RUNNING".
 std::string StateName(moe::v1::JobState state);
+// "running".
+std::string StateWord(moe::v1::JobState state);
 // "BAD_INPUT"; empty for no cause.
 std::string CauseName(moe::v1::Cause cause);
 // From "running" in any case. INVALID_ARGUMENT with the states there are.

@@ -16,7 +16,9 @@ namespace {
 
 using moe::v1::Job;
 
-constexpr int kBarWidth = 20;
+constexpr int kBarWidth = 18;
+// Totals from here on are shown as a share.
+constexpr int64_t kLongTotal = 10'000;
 // Weight of the newest step.
 constexpr double kSmoothing = 0.2;
 
@@ -33,11 +35,28 @@ std::string StepText(const moe::v1::StepReport& step) {
                      step.tokens_per_second());
 }
 
+// "[=====>    ] 34/60", or with a share where the numbers are long; empty where nothing is known.
+std::string BarText(const Job& job) {
+  const moe::v1::JobProgress& progress = job.progress();
+  // What a job skipped, such as an empty file, it never counted.
+  if (job.state() == moe::v1::JOB_STATE_SUCCEEDED) {
+    return term::ProgressBar(1, 1, kBarWidth) + " done";
+  }
+  if (progress.total() <= 0) return "";
+  const std::string bar = term::ProgressBar(progress.done(), progress.total(), kBarWidth);
+  if (progress.total() < kLongTotal) {
+    return fmt::format("{} {}/{}", bar, progress.done(), progress.total());
+  }
+  return fmt::format(
+      "{} {:.0f}%", bar,
+      100.0 * static_cast<double>(progress.done()) / static_cast<double>(progress.total()));
+}
+
 std::string LineText(const Job& job) {
   std::string text =
       fmt::format("{} {} {}", job.job_id(), job.spec().name(), StateName(job.state()));
   const std::string progress = ProgressText(job.progress());
-  if (!progress.empty()) text += " " + progress;
+  if (!progress.empty() && !HasEnded(job.state())) text += " " + progress;
   if (!job.progress().phase().empty() && !HasEnded(job.state())) {
     text += " " + job.progress().phase();
   }
@@ -127,11 +146,7 @@ std::string WatchBoard::RenderRegion(int64_t now_unix_millis,
     const moe::v1::JobProgress& progress = job.progress();
     const bool has_step = progress.has_last_step();
     const auto left = RemainingSeconds(job, entry->step_seconds, now_unix_millis);
-    std::string bar;
-    if (progress.total() > 0) {
-      bar = term::ProgressBar(progress.done(), progress.total(), kBarWidth) +
-            fmt::format(" {}/{}", progress.done(), progress.total());
-    }
+    const std::string bar = BarText(job);
     const std::string doing =
         job.reason().empty() && !HasEnded(job.state()) ? progress.phase() : job.reason();
     table.AddRow({job.job_id(),
