@@ -29,9 +29,9 @@ std::string HelpFormatter::make_footer(const CLI::App* app) const {
   std::string footer;
   if (!app->get_footer().empty()) footer = app->get_footer() + "\n";
   if (app->get_parent() != nullptr) {
-    footer +=
-        "\nEvery command has --endpoint, --context, --timeout and --no-color: see 'moectl "
-        "--help'.\n";
+    footer += std::string(app->get_footer().empty() ? "" : "\n") +
+              "Every command has --endpoint, --context, --timeout and --no-color: see 'moectl "
+              "--help'.\n";
   }
   return footer;
 }

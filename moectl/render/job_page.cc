@@ -44,7 +44,8 @@ std::string RefText(const InputRef& ref) {
   return ref.has_artefact() ? "artefact " + ref.artefact() : ref.path();
 }
 
-// Every InputRef of the job's kind, in the order of its fields: "model: artefact smollm2-moe".
+// Every InputRef of the job's kind, in the order of its fields: "model: artefact smollm2-moe",
+// "models[1]: ...".
 void CollectInputs(const Message& message, const std::string& label,
                    std::vector<std::string>* inputs) {
   if (message.GetDescriptor() == InputRef::descriptor()) {
@@ -57,7 +58,8 @@ void CollectInputs(const Message& message, const std::string& label,
     if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_map()) continue;
     const auto* reflection = message.GetReflection();
     if (!field->is_repeated()) {
-      CollectInputs(reflection->GetMessage(message, field), field->name(), inputs);
+      CollectInputs(reflection->GetMessage(message, field), label.empty() ? field->name() : label,
+                    inputs);
       continue;
     }
     for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
@@ -122,13 +124,12 @@ std::string RenderJobPage(const JobPage& page, int64_t now_unix_millis,
   text += Line("State", term::Paint(StateName(job.state()), StyleOf(job.state()), layout.color));
   text += Line("Cause", CauseName(job.cause()));
   text += Line("Reason", job.reason());
-  text += Line("Attempt",
-               fmt::format("{}{}", job.attempt(),
-                           job.infrastructure_failures() == 0
-                               ? ""
-                               : fmt::format(", after {} of {} allowed infrastructure failures",
-                                             job.infrastructure_failures(),
-                                             job.spec().max_infrastructure_retries())));
+  if (job.attempt() > 0) text += Line("Attempt", std::to_string(job.attempt()));
+  if (job.infrastructure_failures() > 0) {
+    text += Line("Failures", fmt::format("{} of {} that are allowed before the job fails",
+                                         job.infrastructure_failures(),
+                                         job.spec().max_infrastructure_retries()));
+  }
   text += Line("Placement", PlacementText(job));
   text += TimeLine("Created", job.create_time(), now_unix_millis);
   if (job.has_start_time()) text += TimeLine("Started", job.start_time(), now_unix_millis);
