@@ -26,7 +26,7 @@ namespace {
 
 constexpr int kMaxMessageBytes = 16 << 20;
 // How long streams have to end by themselves at shutdown.
-constexpr int kShutdownMillis = 2000;
+constexpr int kShutdownMillis = 500;
 
 // That `path` is a folder that can be written. `flag` is what to change.
 absl::Status PrepareFolder(const std::string& path, const std::string& flag) {

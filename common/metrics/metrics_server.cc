@@ -1,6 +1,8 @@
 #include "common/metrics/metrics_server.h"
 
+#include <chrono>
 #include <exception>
+#include <future>
 #include <utility>
 
 #include "common/status.h"
@@ -23,6 +25,15 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   server->exposer_->RegisterCollectable(server->registry_);
   server->exposer_->RegisterCollectable(server->process_);
   return server;
+}
+
+MetricsServer::~MetricsServer() {
+  if (exposer_ == nullptr) return;
+  // civetweb looks whether it should stop only every two seconds, or when a connection comes.
+  std::future<void> stopped = std::async(std::launch::async, [this] { exposer_.reset(); });
+  while (stopped.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) {
+    (void)TryConnect(endpoint_);
+  }
 }
 
 }  // namespace moe

@@ -19,6 +19,8 @@ class MetricsServer {
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(
       const Endpoint& endpoint, std::shared_ptr<prometheus::Registry> registry);
 
+  ~MetricsServer();
+
   const Endpoint& endpoint() const { return endpoint_; }
   std::string url() const { return "http://" + endpoint_.ToString() + "/metrics"; }
 

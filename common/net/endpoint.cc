@@ -47,24 +47,35 @@ bool IsLoopback(const Endpoint& endpoint) {
   return false;
 }
 
-absl::Status CheckPortFree(const Endpoint& endpoint, const std::string& flag) {
-  if (endpoint.port == 0) return absl::OkStatus();
+namespace {
+
+using Addresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
+
+absl::StatusOr<Addresses> Resolve(const Endpoint& endpoint) {
   addrinfo hints = {};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
   addrinfo* found = nullptr;
   const int error =
       ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found);
-  if (error != 0) {
-    return InvalidArgument("{} {}: cannot resolve the host: {}", flag, endpoint.ToString(),
-                           ::gai_strerror(error));
+  if (error != 0) return InvalidArgument("cannot resolve the host: {}", ::gai_strerror(error));
+  return Addresses(found, ::freeaddrinfo);
+}
+
+}  // namespace
+
+absl::Status CheckPortFree(const Endpoint& endpoint, const std::string& flag) {
+  if (endpoint.port == 0) return absl::OkStatus();
+  const auto addresses = Resolve(endpoint);
+  if (!addresses.ok()) {
+    return Annotate(addresses.status(), fmt::format("{} {}", flag, endpoint.ToString()));
   }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
-  const FileDescriptor socket(::socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, 0));
+  const addrinfo& address = **addresses;
+  const FileDescriptor socket(::socket(address.ai_family, address.ai_socktype | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return ErrnoStatus(errno, "cannot open a socket");
   const int yes = 1;
   (void)::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-  if (::bind(socket.get(), found->ai_addr, found->ai_addrlen) == 0) return absl::OkStatus();
+  if (::bind(socket.get(), address.ai_addr, address.ai_addrlen) == 0) return absl::OkStatus();
   if (errno == EADDRINUSE) {
     return FailedPrecondition(
         "{} {}: the port is in use; stop the program that listens there (ss -ltnp), or choose "
@@ -72,6 +83,17 @@ absl::Status CheckPortFree(const Endpoint& endpoint, const std::string& flag) {
         flag, endpoint.ToString());
   }
   return ErrnoStatus(errno, fmt::format("{} {}: cannot listen there", flag, endpoint.ToString()));
+}
+
+absl::Status TryConnect(const Endpoint& endpoint) {
+  MOE_ASSIGN_OR_RETURN(const Addresses addresses, Resolve(endpoint));
+  const FileDescriptor socket(
+      ::socket(addresses->ai_family, addresses->ai_socktype | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return ErrnoStatus(errno, "cannot open a socket");
+  if (::connect(socket.get(), addresses->ai_addr, addresses->ai_addrlen) == 0) {
+    return absl::OkStatus();
+  }
+  return ErrnoStatus(errno, "cannot connect to " + endpoint.ToString());
 }
 
 }  // namespace moe

@@ -25,4 +25,7 @@ bool IsLoopback(const Endpoint& endpoint);
 // the thing to change. OK for port 0.
 absl::Status CheckPortFree(const Endpoint& endpoint, const std::string& flag);
 
+// That something accepts connections there; closes the connection at once.
+absl::Status TryConnect(const Endpoint& endpoint);
+
 }  // namespace moe
