@@ -10,7 +10,7 @@ import sys
 SKIPPED = {"head", "script", "style", "nav", "svg", "form", "button"}
 SKIPPED_CLASSES = re.compile(
     r"\b(navheader|navfooter|related|sphinxsidebar|footer|top|toplang|bottomlang|headerlink|toc"
-    r"|skip-link|sidebar|navigation)\b"
+    r"|skip-link|sidebar|navigation|page-header|path)\b"
 )
 BLOCKS = {
     "p", "div", "section", "article", "main", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl",

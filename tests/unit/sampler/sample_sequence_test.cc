@@ -51,7 +51,7 @@ TEST(SampleSequenceTest, Permutations_AreUniformOverSeeds) {
   for (const auto& row : counts) {
     for (const int count : row) chi_square += std::pow(count - kSeeds / 7.0, 2) / (kSeeds / 7.0);
   }
-  EXPECT_LT(chi_square, 67.985);    // 36 degrees of freedom, p = 0.001
+  EXPECT_LT(chi_square, 67.985);  // 36 degrees of freedom, p = 0.001
 }
 
 TEST(SampleSequenceTest, EpochsAndDomains_HaveOrdersOfTheirOwn) {
