@@ -10,23 +10,20 @@ namespace {
 
 constexpr char kBlank[] = " \t\r\n";
 
-// The last place at or before `middle`, or the first after it, whichever is nearer, right after a
-// `separator` and with text on both sides.
+// The place right after a `separator`, with text on both sides, that is nearest to `middle`.
 std::optional<size_t> NearestBreak(const std::string& text, const std::string& separator,
                                    size_t middle) {
   const size_t first_text = text.find_first_not_of(kBlank);
   const size_t last_text = text.find_last_not_of(kBlank);
-  std::optional<size_t> best;
-  const auto consider = [&](size_t found) {
-    if (found == std::string::npos) return;
-    const size_t cut = found + separator.size();
-    if (cut <= first_text || cut > last_text) return;
-    const auto distance = [&](size_t at) { return at > middle ? at - middle : middle - at; };
-    if (!best.has_value() || distance(cut) < distance(*best)) best = cut;
-  };
-  consider(text.rfind(separator, middle));
-  consider(text.find(separator, middle));
-  return best;
+  if (last_text == std::string::npos || last_text < separator.size()) return std::nullopt;
+  const size_t last_separator = last_text - separator.size();  // where one may begin at the latest
+  const size_t before = text.rfind(separator, std::min(middle, last_separator));
+  const size_t after = text.find(separator, std::max(middle, first_text));
+  const bool has_before = before != std::string::npos && before > first_text;
+  const bool has_after = after != std::string::npos && after <= last_separator;
+  if (!has_before && !has_after) return std::nullopt;
+  const bool take_after = has_after && (!has_before || after - middle < middle - before);
+  return (take_after ? after : before) + separator.size();
 }
 
 }  // namespace

@@ -9,11 +9,13 @@
 #include "common/json.h"
 #include "common/status.h"
 #include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/storage/gguf_builder.h"
 
 namespace moe::sampler {
 namespace {
 
 using Ids = std::vector<int32_t>;
+using artefacts::GgufValueType;
 
 std::string TestData(const std::string& name) {
   const char* source = std::getenv("MOE_SOURCE_DIR");
@@ -161,67 +163,7 @@ TEST(TokenizerTest, PathWithoutATokenizer_IsRefusedSayingWhatToPass) {
   EXPECT_TRUE(absl::IsInvalidArgument(OpenTokenizer(folder.path()).status()));
 }
 
-// A GGUF file of metadata only, little-endian version 3.
-class GgufWriter {
- public:
-  void String(const std::string& key, const std::string& value) {
-    Key(key, 8);
-    Text(value);
-  }
-  void Uint32(const std::string& key, uint32_t value) {
-    Key(key, 4);
-    Number(value, 4);
-  }
-  void Bool(const std::string& key, bool value) {
-    Key(key, 7);
-    Number(value ? 1 : 0, 1);
-  }
-  void Strings(const std::string& key, const std::vector<std::string>& values) {
-    Array(key, 8, values.size());
-    for (const std::string& value : values) Text(value);
-  }
-  void Ints(const std::string& key, const std::vector<int32_t>& values) {
-    Array(key, 5, values.size());
-    for (const int32_t value : values) Number(static_cast<uint32_t>(value), 4);
-  }
-  void Floats(const std::string& key, const std::vector<float>& values) {
-    Array(key, 6, values.size());
-    for (const float value : values) {
-      bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
-    }
-  }
-  std::string Finish() const {
-    GgufWriter file;
-    file.bytes_ = "GGUF";
-    file.Number(3, 4);
-    file.Number(0, 8);  // tensors
-    file.Number(pairs_, 8);
-    return file.bytes_ + bytes_ + std::string(64, '\0');
-  }
-
- private:
-  void Number(uint64_t value, int size) {
-    for (int i = 0; i < size; ++i) bytes_ += static_cast<char>(value >> 8 * i);
-  }
-  void Text(const std::string& text) {
-    Number(text.size(), 8);
-    bytes_ += text;
-  }
-  void Key(const std::string& key, uint32_t type) {
-    ++pairs_;
-    Text(key);
-    Number(type, 4);
-  }
-  void Array(const std::string& key, uint32_t type, size_t size) {
-    Key(key, 9);
-    Number(type, 4);
-    Number(size, 8);
-  }
-  std::string bytes_;
-  uint64_t pairs_ = 0;
-};
-
-GgufWriter ByteLevelGguf(const std::string& pre) {
+artefacts::GgufBuilder ByteLevelGguf(const std::string& pre) {
   const Json json = TokenizerJson();
   std::vector<std::string> tokens(702);
   std::vector<int32_t> types(702, 1);
@@ -234,11 +176,12 @@ GgufWriter ByteLevelGguf(const std::string& pre) {
   for (const Json& merge : json["model"]["merges"]) {
     merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
   }
-  GgufWriter gguf;
+  artefacts::GgufBuilder gguf;
   gguf.String("tokenizer.ggml.model", "gpt2");
   gguf.String("tokenizer.ggml.pre", pre);
   gguf.Strings("tokenizer.ggml.tokens", tokens);
-  gguf.Ints("tokenizer.ggml.token_type", types);
+  gguf.Array("tokenizer.ggml.token_type", GgufValueType::kInt32, types.size(),
+             artefacts::Bytes(types));
   gguf.Strings("tokenizer.ggml.merges", merges);
   gguf.Uint32("tokenizer.ggml.bos_token_id", 1);
   gguf.Uint32("tokenizer.ggml.eos_token_id", 2);
@@ -247,8 +190,7 @@ GgufWriter ByteLevelGguf(const std::string& pre) {
 
 TEST(GgufTokenizerTest, ByteLevelVocabulary_EncodesLikeItsTokenizerJson) {
   TemporaryFolder folder;
-  const auto tokenizer =
-      OpenTokenizer(folder.Write("model.gguf", ByteLevelGguf("smollm").Finish()));
+  const auto tokenizer = OpenTokenizer(folder.Write("model.gguf", ByteLevelGguf("smollm").Build()));
   ASSERT_TRUE(tokenizer.ok()) << ToString(tokenizer.status());
   EXPECT_EQ((*tokenizer)->settings().vocab_size, 702);
   EXPECT_EQ((*tokenizer)->settings().bos_id, 1);
@@ -263,9 +205,9 @@ TEST(GgufTokenizerTest, ByteLevelVocabulary_EncodesLikeItsTokenizerJson) {
 
 TEST(GgufTokenizerTest, AddBos_IsKeptInTheWrittenFiles) {
   TemporaryFolder folder;
-  GgufWriter gguf = ByteLevelGguf("smollm");
-  gguf.Bool("tokenizer.ggml.add_bos_token", true);
-  const auto files = ReadTokenizerFiles(folder.Write("model.gguf", gguf.Finish()));
+  artefacts::GgufBuilder gguf = ByteLevelGguf("smollm");
+  gguf.Raw("tokenizer.ggml.add_bos_token", GgufValueType::kBool, "\x01");
+  const auto files = ReadTokenizerFiles(folder.Write("model.gguf", gguf.Build()));
   ASSERT_TRUE(files.ok()) << ToString(files.status());
   const auto tokenizer =
       MakeTokenizer({.files = {{"tokenizer.json", files->files.at("tokenizer.json")}},
@@ -278,7 +220,7 @@ TEST(GgufTokenizerTest, AddBos_IsKeptInTheWrittenFiles) {
 TEST(GgufTokenizerTest, UnknownPreTokenizer_IsRefusedNamingTheKnownOnes) {
   TemporaryFolder folder;
   const auto tokenizer =
-      OpenTokenizer(folder.Write("model.gguf", ByteLevelGguf("mystery").Finish()));
+      OpenTokenizer(folder.Write("model.gguf", ByteLevelGguf("mystery").Build()));
   EXPECT_THAT(Message(tokenizer.status()),
               testing::AllOf(testing::HasSubstr("mystery"), testing::HasSubstr("smollm")));
 }
@@ -300,15 +242,17 @@ TEST(GgufTokenizerTest, SentencePieceVocabulary_BecomesAModelThatTheLibraryLoads
   std::vector<float> scores(tokens.size(), 0);
   scores[262] = -1;  // ab
   scores[263] = -2;  // _ab
-  GgufWriter gguf;
+  artefacts::GgufBuilder gguf;
   gguf.String("tokenizer.ggml.model", "llama");
   gguf.Strings("tokenizer.ggml.tokens", tokens);
-  gguf.Floats("tokenizer.ggml.scores", scores);
-  gguf.Ints("tokenizer.ggml.token_type", types);
+  gguf.Array("tokenizer.ggml.scores", GgufValueType::kFloat32, scores.size(),
+             artefacts::Bytes(scores));
+  gguf.Array("tokenizer.ggml.token_type", GgufValueType::kInt32, types.size(),
+             artefacts::Bytes(types));
   gguf.Uint32("tokenizer.ggml.bos_token_id", 1);
   gguf.Uint32("tokenizer.ggml.eos_token_id", 2);
   gguf.Uint32("tokenizer.ggml.unknown_token_id", 0);
-  const auto tokenizer = OpenTokenizer(folder.Write("model.gguf", gguf.Finish()));
+  const auto tokenizer = OpenTokenizer(folder.Write("model.gguf", gguf.Build()));
   ASSERT_TRUE(tokenizer.ok()) << ToString(tokenizer.status());
   EXPECT_EQ((*tokenizer)->settings().bos_id, 1);
   EXPECT_TRUE((*tokenizer)->settings().add_bos);
