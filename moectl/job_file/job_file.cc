@@ -50,6 +50,19 @@ Sections ReadSections(const YAML::Node& root, Problems* problems) {
   return sections;
 }
 
+// YAML reads the braces of ${NAME} itself where it stands unquoted inside { }.
+std::string QuotingHint(const std::string& text, int line) {
+  size_t begin = 0;
+  for (; line > 0 && begin != std::string::npos; --line) {
+    begin = text.find('\n', begin);
+    if (begin != std::string::npos) ++begin;
+  }
+  if (begin == std::string::npos) return "";
+  const std::string bad_line = text.substr(begin, text.find('\n', begin) - begin);
+  if (bad_line.find("${") == std::string::npos) return "";
+  return "; inside { } put a value with ${NAME} in quotes";
+}
+
 SubmitPipelineRequest ReadRoot(const YAML::Node& root, const JobFileOptions& options,
                                Problems* problems) {
   SubmitPipelineRequest request;
@@ -97,7 +110,7 @@ absl::StatusOr<SubmitPipelineRequest> ParseJobFile(const std::string& text, cons
     request = ReadRoot(documents[0], options, &problems);
   } catch (const YAML::Exception& error) {
     // yaml-cpp reports what it cannot parse by exceptions only.
-    problems.Add(error.mark, error.msg);
+    problems.Add(error.mark, error.msg + QuotingHint(text, error.mark.line));
   }
   if (!problems.empty()) return InvalidArgument("{}", problems.ToString());
   return request;

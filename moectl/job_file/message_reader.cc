@@ -119,10 +119,7 @@ class ScalarReader {
 
  private:
   std::nullopt_t Expected(const std::string& what) {
-    if (node_.IsNull() || !node_.IsDefined()) {
-      Fail(fmt::format("{}: expected {}, got nothing; remove the key to take the default", path_,
-                       what));
-    } else if (!node_.IsScalar()) {
+    if (!node_.IsScalar()) {
       Fail(fmt::format("{}: expected {}, got {}", path_, what, Describe(node_)));
     } else {
       Fail(fmt::format("{}: expected {}, got {}'{}'", path_, what,
@@ -311,6 +308,16 @@ void ReadMessage(const YAML::Node& node, const std::string& path, const ReadCont
       context.problems->Add(
           entry.first.Mark(),
           fmt::format("{}: key '{}' given twice, first in line {}", owner, key, first->second));
+      continue;
+    }
+    if (entry.second.IsNull()) {
+      // The value's own place would be that of the next key.
+      context.problems->Add(
+          entry.first.Mark(),
+          fmt::format("{}: key '{}' has no value; remove it to take the default", owner, key));
+      if (field->real_containing_oneof() != nullptr) {
+        chosen.emplace(field->real_containing_oneof(), field);
+      }
       continue;
     }
     if (const OneofDescriptor* oneof = field->real_containing_oneof()) {
