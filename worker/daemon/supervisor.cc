@@ -93,7 +93,7 @@ Supervisor::~Supervisor() {
   ForEachRank([&running](Attempt&, Rank& rank) { running += rank.running() ? 1 : 0; });
   if (running > 0) {
     spdlog::info(
-        "leaving {} ranks running: the next moe-worker on this state folder takes them "
+        "running={} ranks are left running: the next moe-worker on this state folder takes them "
         "over; without one they stop when their lease runs out",
         running);
   }
