@@ -52,6 +52,7 @@ absl::Status FollowStream(
   constexpr int64_t kLongestPauseMs = 2'000;
   bool lost = false;
   int64_t lost_since_ms = 0;
+  int64_t opened_ms = 0;
   int64_t pause_ms = kFirstPauseMs;
   while (true) {
     // WaitForConnected cannot be interrupted, hence in slices.
@@ -61,14 +62,16 @@ absl::Status FollowStream(
     if (connected) {
       grpc::ClientContext context;
       Interrupt::Callback cancel(options.interrupt, [&context] { context.TryCancel(); });
+      opened_ms = options.clock->MonotonicMillis();
       auto reader = open(&context);
-      if (lost) {
-        lost = false;
-        options.on_back();
-      }
       Response response;
+      // A connection alone is not enough: a coordinator that starts may still refuse.
       while (reader->Read(&response)) {
-        pause_ms = kFirstPauseMs;
+        if (lost) {
+          lost = false;
+          pause_ms = kFirstPauseMs;
+          options.on_back();
+        }
         on_message(response);
       }
       const grpc::Status status = reader->Finish();
@@ -81,6 +84,9 @@ absl::Status FollowStream(
       lost = true;
       lost_since_ms = now_ms;
       options.on_lost();
+    } else if (connected && now_ms - opened_ms > kLongestPauseMs) {
+      // It was there for a while and had nothing to say.
+      lost_since_ms = now_ms;
     } else if (now_ms - lost_since_ms >= options.give_up_after_ms) {
       return Unavailable(
           "the coordinator at {} has been away for {} s; the jobs do not need it to go on. Watch "
