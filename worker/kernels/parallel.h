@@ -13,4 +13,12 @@ namespace moe::kernels {
 void ParallelFor(int64_t n, int64_t min_per_thread,
                  const std::function<void(int64_t, int64_t)>& body);
 
+// Runs body(worker, task) once for every task in [0, n), each thread taking the next task when it
+// is done with the last; worker, below NumThreads(), tells the threads apart. For a few tasks of
+// uneven size. Which thread runs a task varies: results must not depend on it. GEMMs inside use one
+// thread.
+void ParallelTasks(int64_t n, const std::function<void(int64_t, int64_t)>& body);
+
+int64_t NumThreads();
+
 }  // namespace moe::kernels

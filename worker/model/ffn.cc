@@ -1,8 +1,11 @@
 #include "worker/model/ffn.h"
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include "worker/kernels/gemm.h"
+#include "worker/kernels/parallel.h"
 #include "worker/kernels/swiglu.h"
 
 namespace moe::model {
@@ -17,13 +20,43 @@ using kernels::Output;
 using kernels::SwiGluBackward;
 using kernels::SwiGluForward;
 
+// One expert's rows.
+struct ExpertRows {
+  int64_t first, count;
+};
+
+// Runs body(scratch, expert, rows) for every expert that has rows, side by side: an expert's
+// products are too small to share among threads without waiting at every one of them, and its rows
+// stay in a core's cache from one product to the next. The largest go first, so that all threads
+// end at about the same time.
+template <typename Float, typename Body>
+void ForEachExpert(const Dispatch& dispatch, FfnScratch<Float>& scratch, const Body& body) {
+  const int64_t num_experts = static_cast<int64_t>(dispatch.first_row.size()) - 1;
+  auto rows_of = [&](int64_t e) {
+    return ExpertRows{dispatch.first_row[e], dispatch.first_row[e + 1] - dispatch.first_row[e]};
+  };
+  std::vector<int64_t> order(num_experts);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return rows_of(a).count > rows_of(b).count; });
+  scratch.experts.resize(
+      std::max<size_t>(scratch.experts.size(), static_cast<size_t>(kernels::NumThreads())));
+  kernels::ParallelTasks(num_experts, [&](int64_t worker, int64_t task) {
+    const int64_t expert = order[task];
+    if (const ExpertRows rows = rows_of(expert); rows.count > 0) {
+      body(scratch.experts[worker], expert, rows);
+    }
+  });
+}
+
 }  // namespace
 
 template <typename Float>
 void DenseFfnForward(const FfnWeights<Float>& weights, const Float* x_Td, int64_t tokens, int64_t d,
                      int64_t n, FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td) {
+  scratch.experts.resize(std::max<size_t>(scratch.experts.size(), 1));
   Float* gate_up = saved.gate_up.Reserve(tokens * 2 * n);
-  Float* h = scratch.rows_n.Reserve(tokens * n);
+  Float* h = scratch.experts[0].h.Reserve(tokens * n);
   Gemm(Matrix<const Float>(x_Td, tokens, d),
        Matrix<const Float>(weights.gate_up, 2 * n, d).Transposed(), Output::kOverwrite,
        Matrix<Float>(gate_up, tokens, 2 * n));
@@ -36,9 +69,9 @@ template <typename Float>
 void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const Float* dy_Td,
                       int64_t tokens, int64_t d, int64_t n, const FfnSaved<Float>& saved,
                       FfnScratch<Float>& scratch, const FfnGradients& gradients, float* dx_Td) {
-  Float* h = scratch.rows_n.Reserve(tokens * n);
-  Float* dh = scratch.grad_n.Reserve(tokens * n);
-  Float* dgate_up = scratch.rows_2n.Reserve(tokens * 2 * n);
+  Float* h = scratch.experts[0].h.Reserve(tokens * n);
+  Float* dh = scratch.experts[0].dh.Reserve(tokens * n);
+  Float* dgate_up = scratch.experts[0].dgate_up.Reserve(tokens * 2 * n);
   const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d), dgu(dgate_up, tokens, 2 * n);
 
   Gemm(dy, Matrix<const Float>(weights.down, d, n), Output::kOverwrite,
@@ -68,23 +101,21 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                      static_cast<float>(config.score_scale_factor);
   }
 
-  // Expert by expert, so that an expert's rows are still in the cache for its next product.
   Float* gate_up = saved.gate_up.Reserve(tokens * k * 2 * n);
   Float* out_rows = scratch.rows_d.Reserve(tokens * k * d);
-  for (int64_t e = 0; e < N; ++e) {
-    const int64_t first = dispatch.first_row[e], rows = dispatch.first_row[e + 1] - first;
-    if (rows == 0) continue;
-    Float* x = scratch.expert_d.Reserve(tokens * d);
-    Float* h = scratch.rows_n.Reserve(tokens * n);
-    GatherRows(dispatch, first, rows, x_Td, d, x);
-    Gemm(Matrix<const Float>(x, rows, d),
+  ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
+    Float* x = room.x.Reserve(rows.count * d);
+    Float* h = room.h.Reserve(rows.count * n);
+    Float* expert_gate_up = gate_up + rows.first * 2 * n;
+    GatherRows(dispatch, rows.first, rows.count, x_Td, d, x);
+    Gemm(Matrix<const Float>(x, rows.count, d),
          Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d).Transposed(),
-         Output::kOverwrite, Matrix<Float>(gate_up + first * 2 * n, rows, 2 * n));
-    SwiGluForward<Float>(gate_up + first * 2 * n, row_scale + first, rows, n, h);
-    Gemm(Matrix<const Float>(h, rows, n),
+         Output::kOverwrite, Matrix<Float>(expert_gate_up, rows.count, 2 * n));
+    SwiGluForward<Float>(expert_gate_up, row_scale + rows.first, rows.count, n, h);
+    Gemm(Matrix<const Float>(h, rows.count, n),
          Matrix<const Float>(weights.down + e * d * n, d, n).Transposed(), Output::kOverwrite,
-         Matrix<Float>(out_rows + first * d, rows, d));
-  }
+         Matrix<Float>(out_rows + rows.first * d, rows.count, d));
+  });
   CombineRows<Float>(dispatch, out_rows, d, y_Td);
 }
 
@@ -94,35 +125,33 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                     const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
                     const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
                     const FfnGradients& gradients, float* dx_Td) {
-  const int64_t N = config.num_experts, k = config.top_k, n = config.expert_width;
+  const int64_t k = config.top_k, n = config.expert_width;
   const Dispatch& dispatch = saved.dispatch;
   const float* row_scale = saved.row_scale.data();
   Float* dx_rows = scratch.rows_d.Reserve(tokens * k * d);
   float* dscale = scratch.dscale.Reserve(tokens * k);
 
-  for (int64_t e = 0; e < N; ++e) {
-    const int64_t first = dispatch.first_row[e], rows = dispatch.first_row[e + 1] - first;
-    if (rows == 0) continue;
-    Float* rows_d = scratch.expert_d.Reserve(tokens * d);
-    Float* h = scratch.rows_n.Reserve(tokens * n);
-    Float* dh = scratch.grad_n.Reserve(tokens * n);
-    Float* dgate_up = scratch.rows_2n.Reserve(tokens * 2 * n);
-    const Matrix<const Float> block(rows_d, rows, d), dgu(dgate_up, rows, 2 * n);
+  ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
+    Float* rows_d = room.x.Reserve(rows.count * d);
+    Float* h = room.h.Reserve(rows.count * n);
+    Float* dh = room.dh.Reserve(rows.count * n);
+    Float* dgate_up = room.dgate_up.Reserve(rows.count * 2 * n);
+    const Matrix<const Float> block(rows_d, rows.count, d), dgu(dgate_up, rows.count, 2 * n);
 
-    GatherRows(dispatch, first, rows, dy_Td, d, rows_d);
+    GatherRows(dispatch, rows.first, rows.count, dy_Td, d, rows_d);
     Gemm(block, Matrix<const Float>(weights.down + e * d * n, d, n), Output::kOverwrite,
-         Matrix<Float>(dh, rows, n));
-    SwiGluBackward<Float>(dh, saved.gate_up.data() + first * 2 * n, row_scale + first, rows, n,
-                          dgate_up, dscale + first, h);
-    Gemm(block.Transposed(), Matrix<const Float>(h, rows, n), Output::kAdd,
+         Matrix<Float>(dh, rows.count, n));
+    SwiGluBackward<Float>(dh, saved.gate_up.data() + rows.first * 2 * n, row_scale + rows.first,
+                          rows.count, n, dgate_up, dscale + rows.first, h);
+    Gemm(block.Transposed(), Matrix<const Float>(h, rows.count, n), Output::kAdd,
          Matrix<float>(gradients.down + e * d * n, d, n));
 
-    GatherRows(dispatch, first, rows, x_Td, d, rows_d);
+    GatherRows(dispatch, rows.first, rows.count, x_Td, d, rows_d);
     Gemm(dgu.Transposed(), block, Output::kAdd,
          Matrix<float>(gradients.gate_up + e * 2 * n * d, 2 * n, d));
     Gemm(dgu, Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d), Output::kOverwrite,
-         Matrix<Float>(dx_rows + first * d, rows, d));
-  }
+         Matrix<Float>(dx_rows + rows.first * d, rows.count, d));
+  });
 
   float* dscores = scratch.dscores.Reserve(tokens * k);
   for (int64_t slot = 0; slot < tokens * k; ++slot) {

@@ -7,6 +7,7 @@
 #include <c10/util/BFloat16.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "storage/artefacts/model_config.h"
 #include "worker/kernels/buffer.h"
@@ -37,11 +38,18 @@ struct FfnSaved {
   kernels::Buffer<float> row_scale;  // [R]: score * score_scale_factor
 };
 
+// Room for one expert at a time, or for the dense FFN.
+template <typename Float>
+struct ExpertScratch {
+  kernels::Buffer<Float> x, h, dh, dgate_up;
+};
+
 // Room for one layer at a time.
 template <typename Float>
 struct FfnScratch {
-  kernels::Buffer<Float> rows_d, expert_d, rows_n, rows_2n, grad_n;
+  kernels::Buffer<Float> rows_d;
   kernels::Buffer<float> dscale, dscores;
+  std::vector<ExpertScratch<Float>> experts;  // per thread
 };
 
 // y_Td += down(silu(gate x) * up x)
