@@ -20,6 +20,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/check.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/line_buffer.h"
@@ -128,6 +129,7 @@ class RunChannel::Impl {
   }
 
   void Put(const std::string& key, const std::string& value) {
+    MOE_CHECK(value.size() <= kMaxRendezvousValueBytes);
     {
       absl::MutexLock lock(&mutex_);
       values_.emplace(key, value);

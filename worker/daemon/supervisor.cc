@@ -122,7 +122,7 @@ std::vector<AttemptKey> Supervisor::Attempts() {
 
 void Supervisor::SessionStarted(const v1::Registered& registered, std::shared_ptr<SessionSink> sink,
                                 int64_t heard_ms) {
-  Post([this, registered, sink = std::move(sink), heard_ms]() mutable {
+  Post([this, registered, sink = std::move(sink)]() mutable {
     sink_ = std::move(sink);
     for (auto& [key, attempt] : attempts_) {
       attempt.relayed = false;
