@@ -169,6 +169,10 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
   MOE_RETURN_IF_ERROR(training::Validate(options, model, *dataset, run.world_size));
   parallel::RunChannelRendezvous rendezvous(context.channel);
   const std::unique_ptr<parallel::Communicator> communicator = Connect(context, rendezvous);
+  if (context.channel.rank() == 0) {
+    ReportProgress(context.channel, run.resume.has_value() ? run.resume->step : 0, spec.steps,
+                   "steps", "loading");
+  }
   ChannelObserver observer(context.channel);
   training::Trainer trainer(options, {.model = model,
                                       .dataset = *dataset,

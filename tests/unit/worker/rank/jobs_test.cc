@@ -1,0 +1,340 @@
+// Every job of moe-rank on a tiny model, through its run folder: what goes in is files, what comes
+// out is files and reports.
+#include <ATen/ops/equal.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "common/file.h"
+#include "common/line_buffer.h"
+#include "common/run_channel.h"
+#include "common/status.h"
+#include "common/unix_socket.h"
+#include "storage/artefacts/manifest.h"
+#include "tests/unit/common/temporary_folder.h"
+#include "tests/unit/worker/training/tiny_run.h"
+#include "worker/model/hf_export.h"
+#include "worker/model/weights.h"
+#include "worker/rank/job.h"
+
+namespace moe::rank {
+namespace {
+
+using artefacts::DType;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+artefacts::ModelConfig TinyDense() {
+  artefacts::ModelConfig config = training::TinyMoe();
+  config.moe = {};
+  return config;
+}
+
+Json ConstructSpecJson() {
+  return {{"method", "independent-random"}, {"num_experts", 8},      {"top_k", 2},
+          {"score_scale_factor", 4.0},      {"gate_network", "mlp"}, {"seed", "1227"}};
+}
+
+Json EvaluateSpecJson() {
+  return {{"models", {{{"label", "dense"}}, {{"label", ""}}}},
+          {"sequence_length", 32},
+          {"max_samples_per_domain", 2},
+          {"batch_samples", 2},
+          {"compute_dtype", "fp32"}};
+}
+
+Json TrainSpecJson() {
+  return {{"steps", 2},
+          {"sequence_length", 32},
+          {"global_batch_samples", 4},
+          {"micro_batch_samples", 2},
+          {"optimizer",
+           {{"learning_rate", 1e-3},
+            {"final_learning_rate_ratio", 0.1},
+            {"warmup_steps", 1},
+            {"beta1", 0.9},
+            {"beta2", 0.95},
+            {"epsilon", 1e-8},
+            {"weight_decay", 0.1},
+            {"clip_norm", 1.0}}},
+          {"mixture", {{"preset", "uniform"}}},
+          {"compute_dtype", "fp32"},
+          {"balance_loss_weight", 0.01},
+          {"gate_noise", true},
+          {"load_estimator", "correct"},
+          {"checkpoint", {{"interval_steps", 100}, {"keep", 2}}},
+          {"seed", "1227"}};
+}
+
+// Reports of a finished rank, and what they say.
+class Reports {
+ public:
+  explicit Reports(const std::string& run_dir) {
+    LineBuffer lines(kMaxRunLineBytes);
+    const std::string content = *ReadFile(run_dir + "/rank-0/reports.jsonl");
+    lines.Append(content.data(), content.size());
+    for (std::string line; lines.Next(&line);) reports_.push_back(Json::parse(line));
+  }
+  // Bodies of the reports of one kind.
+  std::vector<Json> Of(const std::string& event) const {
+    std::vector<Json> bodies;
+    for (const Json& report : reports_) {
+      if (report.contains(event)) bodies.push_back(report.at(event));
+    }
+    return bodies;
+  }
+  const Json& Last() const { return reports_.back(); }
+
+ private:
+  std::vector<Json> reports_;
+};
+
+class JobsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const artefacts::ModelConfig config = TinyDense();
+    ASSERT_TRUE(MakeDirectories(DensePath()).ok());
+    ASSERT_TRUE(
+        model::SaveHfFolder(config, training::RandomParameters(config), DType::kF32, DensePath())
+            .ok());
+    folder_.Write("dense/tokenizer.json", R"({"model": "tiny"})");
+    training::WriteTinyDataset(DatasetPath());
+  }
+
+  std::string DensePath() const { return folder_.File("dense"); }
+  std::string DatasetPath() const { return folder_.File("corpus"); }
+  std::string OutputPath(const std::string& job) const { return folder_.File("out-" + job); }
+
+  // Runs a job to its end, as moe-rank does. The worker says one line in advance: how the
+  // coordinator decides on an artefact, or a stop.
+  Reports Run(const std::string& job, const std::string& kind, const std::string& output_kind,
+              const Json& inputs, const Json& spec, const Json& worker_line) {
+    const std::string run_dir = folder_.File("run-" + job);
+    const Json run = {
+        {"format", "moe-run-spec"},
+        {"version", 1},
+        {"job_id", job},
+        {"job_name", job},
+        {"attempt", 1},
+        {"kind", kind},
+        {"world_size", 1},
+        {"lease_ttl_ms", 600'000},
+        {"output", {{"name", "tiny"}, {"kind", output_kind}, {"dir", OutputPath(job)}}},
+        {"inputs", inputs},
+        {"spec", spec}};
+    folder_.Write("run-" + job + "/run.json", run.dump());
+    auto channel = RunChannel::Open({.run_dir = run_dir});
+    EXPECT_TRUE(channel.ok()) << ToString(channel.status());
+    const FileDescriptor worker = ConnectUnix(run_dir + "/rank-0/socket").value();
+    const std::string text = worker_line.dump() + "\n";
+    EXPECT_EQ(::send(worker.get(), text.data(), text.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(text.size()));
+
+    const Device device{.threads = 1, .bf16_feature = ""};
+    const std::string host = "127.0.0.1";
+    RunToEnd(**channel, [&]() -> absl::StatusOr<JobOutcome> {
+      MOE_ASSIGN_OR_RETURN(const RunSpec parsed, ParseRunSpec((*channel)->run_spec()));
+      JobContext context{.channel = **channel, .run = parsed, .device = device, .host = host};
+      return RunJob(context);
+    });
+    return Reports(run_dir);
+  }
+  Reports Run(const std::string& job, const std::string& kind, const std::string& output_kind,
+              const Json& inputs, const Json& spec) {
+    return Run(job, kind, output_kind, inputs, spec, Committed(OutputPath(job)));
+  }
+
+  static Json Committed(const std::string& path) {
+    return {{"type", "artefact"}, {"path", path}, {"committed", true}, {"error", ""}};
+  }
+
+  // An artefact as a later job's input.
+  Json InputOf(const Reports& reports) const {
+    const Json artefact = reports.Of("artefact").back();
+    return {{"path", artefact["path"]},
+            {"artefact", "tiny:1"},
+            {"manifest_crc32c", artefact["manifest_crc32c"]}};
+  }
+  Reports Construct() {
+    return Run("construct", "construct", "model", {{"model", {{"path", DensePath()}}}},
+               ConstructSpecJson());
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(JobsTest, Construct_DenseFolder_MakesAModelArtefactThatReadsBack) {
+  const Reports reports = Construct();
+  ASSERT_TRUE(reports.Last().contains("finished")) << reports.Last();
+  EXPECT_THAT(reports.Last()["finished"]["summary"], HasSubstr("8 experts of width 16, top-2"));
+
+  const Json artefact = reports.Of("artefact").at(0);
+  EXPECT_EQ(artefact["kind"], "ARTEFACT_KIND_MODEL");
+  EXPECT_EQ(artefact["metadata"]["vocab_size"], 128);
+  const uint32_t crc = artefact["manifest_crc32c"];
+  const auto manifest = artefacts::ReadManifest(OutputPath("construct"), &crc);
+  ASSERT_TRUE(manifest.ok()) << ToString(manifest.status());
+  EXPECT_TRUE(artefacts::VerifyFiles(OutputPath("construct"), *manifest).ok());
+  EXPECT_EQ(*ReadFile(OutputPath("construct") + "/tokenizer.json"), R"({"model": "tiny"})");
+
+  const auto loaded = model::LoadModel(OutputPath("construct"));
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_EQ(loaded->config.moe.num_experts, 8);
+  EXPECT_EQ(loaded->config.moe.top_k, 2);
+}
+
+TEST_F(JobsTest, Construct_CoordinatorRefusesTheArtefact_FailsWithItsReason) {
+  const Reports reports = Run("construct", "construct", "model",
+                              {{"model", {{"path", DensePath()}}}}, ConstructSpecJson(),
+                              {{"type", "artefact"},
+                               {"path", OutputPath("construct")},
+                               {"committed", false},
+                               {"error", "stale attempt"}});
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("stale attempt"));
+}
+
+TEST_F(JobsTest, Construct_Cancelled_Stops) {
+  const Reports reports =
+      Run("construct", "construct", "model", {{"model", {{"path", DensePath()}}}},
+          ConstructSpecJson(), {{"type", "stop"}, {"reason", "cancel"}});
+  ASSERT_TRUE(reports.Last().contains("stopped")) << reports.Last();
+  EXPECT_EQ(reports.Last()["stopped"]["cause"], "CAUSE_CANCELLED");
+}
+
+TEST_F(JobsTest, Construct_CountThatDoesNotDivide_FailsAsBadInput) {
+  Json spec = ConstructSpecJson();
+  spec["num_experts"] = 7;
+  const Reports reports =
+      Run("construct", "construct", "model", {{"model", {{"path", DensePath()}}}}, spec);
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("num_experts=7"));
+}
+
+TEST_F(JobsTest, Export_OfADamagedArtefact_NamesTheFile) {
+  const Json input = InputOf(Construct());
+  const std::string weights = OutputPath("construct") + "/model.safetensors";
+  std::fstream file(weights, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-3, std::ios::end);
+  file.put('\x55');
+  file.close();
+
+  const Reports reports = Run("export", "export", "model", {{"model", input}}, {{"dtype", "bf16"}});
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("model.safetensors"));
+  EXPECT_TRUE(reports.Of("artefact").empty());
+}
+
+TEST_F(JobsTest, Evaluate_TwoModels_WritesOneTable) {
+  const Reports reports = Run("evaluate", "evaluate", "report",
+                              {{"models.0", {{"path", DensePath()}}},
+                               {"models.1", InputOf(Construct())},
+                               {"dataset", {{"path", DatasetPath()}}}},
+                              EvaluateSpecJson());
+  ASSERT_TRUE(reports.Last().contains("finished")) << reports.Last();
+  const Json table = reports.Of("artefact").at(0)["metadata"]["table"];
+  EXPECT_EQ(table[0], (Json{"domain", "dense loss", "dense ppl", "tiny:1 loss", "tiny:1 ppl"}));
+  ASSERT_EQ(table.size(), 4u);  // titles, c4, github, mean
+  EXPECT_EQ(table[3][0], "mean");
+  // Random weights know nothing: the loss is near that of guessing.
+  EXPECT_NEAR(std::stod(table[3][1].get<std::string>()), std::log(128.0), 1.0);
+  const Json report = *ReadJsonFile(OutputPath("evaluate") + "/report.json");
+  EXPECT_EQ(report["models"][1]["domains"][0]["tokens"], 2 * 31);
+  EXPECT_TRUE(FileExists(OutputPath("evaluate") + "/report.md"));
+}
+
+TEST_F(JobsTest, Evaluate_DatasetOfAnotherVocabulary_NamesBoth) {
+  artefacts::ModelConfig config = TinyDense();
+  config.vocab_size = 130;
+  ASSERT_TRUE(
+      model::SaveHfFolder(config, training::RandomParameters(config), DType::kF32, DensePath())
+          .ok());
+  const Reports reports = Run("evaluate", "evaluate", "report",
+                              {{"models.0", {{"path", DensePath()}}},
+                               {"models.1", {{"path", DensePath()}}},
+                               {"dataset", {{"path", DatasetPath()}}}},
+                              EvaluateSpecJson());
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(
+      reports.Last()["failed"]["error"],
+      AllOf(HasSubstr("128"), HasSubstr("130"), HasSubstr(DatasetPath()), HasSubstr(DensePath())));
+}
+
+TEST_F(JobsTest, Evaluate_SamplesLongerThanTheHeldOutText_SaysWhatToDo) {
+  Json spec = EvaluateSpecJson();
+  spec["sequence_length"] = 1000;
+  const Reports reports = Run("evaluate", "evaluate", "report",
+                              {{"models.0", {{"path", DensePath()}}},
+                               {"models.1", {{"path", DensePath()}}},
+                               {"dataset", {{"path", DatasetPath()}}}},
+                              spec);
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_THAT(reports.Last()["failed"]["error"],
+              AllOf(HasSubstr("1000 held-out tokens"), HasSubstr("heldout_fraction")));
+}
+
+TEST_F(JobsTest, Train_ThenExport_CarriesTheTrainedWeights) {
+  const Json mixture = InputOf(Construct());
+  const std::string checkpoint = OutputPath("train") + "/step-00000002";
+  const Reports trained = Run("train", "train", "checkpoint",
+                              {{"model", mixture}, {"dataset", {{"path", DatasetPath()}}}},
+                              TrainSpecJson(), Committed(checkpoint));
+  ASSERT_TRUE(trained.Last().contains("finished")) << trained.Last();
+  EXPECT_EQ(trained.Of("step").size(), 2u);
+  EXPECT_EQ(trained.Of("artefact").at(0)["path"], checkpoint);
+
+  const Reports exported =
+      Run("export", "export", "model", {{"model", InputOf(trained)}}, {{"dtype", "bf16"}});
+  ASSERT_TRUE(exported.Last().contains("finished")) << exported.Last();
+  const at::Tensor expected = model::LoadModel(checkpoint)->parameters;
+  const auto loaded = model::LoadModel(OutputPath("export"));
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_EQ(loaded->stored_dtype, DType::kBf16);
+  EXPECT_TRUE(at::equal(loaded->parameters, expected.to(at::kBFloat16).to(at::kFloat)));
+  EXPECT_FALSE(at::equal(expected, model::LoadModel(OutputPath("construct"))->parameters));
+  EXPECT_TRUE(FileExists(OutputPath("export") + "/tokenizer.json"));
+}
+
+TEST_F(JobsTest, Train_GateNoiseOff_DropsTheNoiseWeights) {
+  Json spec = TrainSpecJson();
+  spec["gate_noise"] = false;
+  const std::string checkpoint = OutputPath("train") + "/step-00000002";
+  const Reports trained =
+      Run("train", "train", "checkpoint",
+          {{"model", InputOf(Construct())}, {"dataset", {{"path", DatasetPath()}}}}, spec,
+          Committed(checkpoint));
+  ASSERT_TRUE(trained.Last().contains("finished")) << trained.Last();
+  const auto loaded = model::LoadModel(checkpoint);
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_FALSE(loaded->config.moe.add_noise);
+}
+
+TEST_F(JobsTest, Train_DenseModel_IsRefused) {
+  const Reports reports =
+      Run("train", "train", "checkpoint",
+          {{"model", {{"path", DensePath()}}}, {"dataset", {{"path", DatasetPath()}}}},
+          TrainSpecJson());
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("dense model"));
+}
+
+TEST_F(JobsTest, Train_MixtureNamesAnUnknownDomain_ListsTheKnown) {
+  Json spec = TrainSpecJson();
+  spec["mixture"] = {{"weights", {{"c4", 1.0}, {"gitlab", 1.0}}}};
+  const Reports reports =
+      Run("train", "train", "checkpoint",
+          {{"model", InputOf(Construct())}, {"dataset", {{"path", DatasetPath()}}}}, spec);
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_THAT(reports.Last()["failed"]["error"],
+              AllOf(HasSubstr("\"gitlab\""), HasSubstr("c4, github")));
+}
+
+}  // namespace
+}  // namespace moe::rank
