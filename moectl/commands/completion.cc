@@ -145,7 +145,7 @@ std::string FishScript(const std::vector<Level>& levels) {
       "function __moectl_command\n"
       "  set -l command\n"
       "  for word in (commandline -opc)[2..-1]\n"
-      "    switch (string join ' ' $command $word)\n"
+      "    switch (string join -- ' ' $command $word)\n"
       "      case";
   for (const Level& level : levels) {
     if (!level.path.empty()) script += fmt::format(" '{}'", level.path);
@@ -154,7 +154,7 @@ std::string FishScript(const std::vector<Level>& levels) {
       "\n        set -a command $word\n"
       "    end\n"
       "  end\n"
-      "  test (string join ' ' $command) = \"$argv\"\n"
+      "  test \"$command\" = \"$argv\"\n"
       "end\n"
       "complete -c moectl -f\n";
   for (const Level& level : levels) {

@@ -110,8 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "job.yaml:5:19: jobs[0].train.optimizer: unknown key 'colour'; known are: "
                 "learning_rate, final_learning_rate_ratio, warmup_steps, beta1, beta2, epsilon, "
                 "weight_decay, clip_norm"},
-        BadFile{"UnknownKind", "pipeline: p\njobs:\n  - name: t\n    trian: {}\n",
-                "job.yaml:4:5: jobs[0]: unknown key 'trian'; did you mean 'train'?"},
+        BadFile{"UnknownKind", "pipeline: p\njobs:\n  - name: t\n    tarin: {}\n",
+                "job.yaml:4:5: jobs[0]: unknown key 'tarin'; did you mean 'train'?"},
         BadFile{"UnknownSection", "pipeline: p\njob: []\njobs: [{name: t, export: {}}]\n",
                 "job.yaml:2:1: unknown key 'job'; did you mean 'jobs'?"},
         BadFile{"RepeatedKey", TrainJob("      steps: 5\n      steps: 6\n"),
@@ -186,10 +186,10 @@ TEST(JobFileTest, SecondDocument_IsRefused) {
 }
 
 TEST(JobFileTest, SeveralProblems_AreAllReportedInTheOrderOfTheFile) {
-  EXPECT_EQ(Refusal(TrainJob("      stpes: 5\n      seed: x\n") + "  - nmae: u\n"),
+  EXPECT_EQ(Refusal(TrainJob("      stpes: 5\n      seed: x\n") + "  - naem: u\n"),
             "job.yaml:5:7: jobs[0].train: unknown key 'stpes'; did you mean 'steps'?\n"
             "job.yaml:6:13: jobs[0].train.seed: expected an integer, got 'x'\n"
-            "job.yaml:7:5: jobs[1]: unknown key 'nmae'; did you mean 'name'?");
+            "job.yaml:7:5: jobs[1]: unknown key 'naem'; did you mean 'name'?");
 }
 
 TEST(JobFileTest, MoreThanTwentyProblems_AreCounted) {

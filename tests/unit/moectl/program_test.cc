@@ -88,8 +88,8 @@ TEST_F(ProgramTest, WrongCommandLines_AreUsageErrorsWithTheNearestWord) {
       {{"worker"}, "moectl: 'moectl worker' needs a command: list\n"},
       {{"job", "describe"}, "moectl: JOB is required\n"},
       {{"job", "list", "-o", "xml"}, "moectl: --output: xml not in {table,wide,json,yaml,name}\n"},
-      {{"job", "list", "--state", "runing"},
-       "moectl: unknown state 'runing'; did you mean RUNNING?\n"},
+      {{"job", "list", "--state", "runningg"},
+       "moectl: unknown state 'runningg'; did you mean RUNNING?\n"},
       {{"job", "list", "--timeout", "soon"}, "moectl: --timeout: 'soon' is not a duration"},
       {{"job", "list", "--endpoint", "10.0.0.1:7070"},
        "moectl: endpoint '10.0.0.1:7070' is not on this machine"},
@@ -134,11 +134,11 @@ TEST_F(ProgramTest, Submit_NoCoordinator_GivesUpAndNamesTheRequestId) {
 }
 
 TEST_F(ProgramTest, Submit_BadFile_IsRefusedWithoutACall) {
-  EXPECT_EQ(Run({"job", "submit", "-f", "-"}, "pipeline: p\njobs: [{name: t, exprot: {}}]\n"),
+  EXPECT_EQ(Run({"job", "submit", "-f", "-"}, "pipeline: p\njobs: [{name: t, exportt: {}}]\n"),
             ExitCode::kUsage);
   EXPECT_EQ(err(),
             "moectl: <stdin> is refused, nothing was submitted:\n"
-            "<stdin>:2:18: jobs[0]: unknown key 'exprot'; did you mean 'export'?\n");
+            "<stdin>:2:18: jobs[0]: unknown key 'exportt'; did you mean 'export'?\n");
   EXPECT_THAT(service().submitted, IsEmpty());
 }
 
