@@ -31,6 +31,10 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
   // Later jobs of a pipeline first: once what they need is cancelled they would fail instead.
   std::reverse(jobs.begin(), jobs.end());
   const bool single = jobs.size() == 1;
+  if (!single && std::all_of(jobs.begin(), jobs.end(),
+                             [](const moe::v1::Job& job) { return HasEnded(job.state()); })) {
+    context.Note("nothing to cancel: all of these jobs have ended");
+  }
   absl::Status first_problem;
   std::vector<moe::v1::Job> stopping;
   for (const moe::v1::Job& job : jobs) {
@@ -42,7 +46,7 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
       if (!HasEnded(cancelled->state())) stopping.push_back(*cancelled);
       continue;
     }
-    const absl::Status problem = Annotate(cancelled.status(), "job " + job.job_id());
+    const absl::Status problem = cancelled.status();
     if (!first_problem.ok()) context.Note("moectl: " + Message(problem));
     if (first_problem.ok()) first_problem = problem;
   }

@@ -69,6 +69,9 @@ absl::StatusOr<ExitCode> Logs(const LogsOptions& options, const CommandContext& 
     return ExitCode::kInterrupted;
   }
   MOE_RETURN_IF_ERROR(status);
+  if (shown_attempt == 0) {
+    context.Note(fmt::format("rank {} of job {} has written nothing", options.rank, job.job_id()));
+  }
   return ExitCode::kDone;
 }
 
