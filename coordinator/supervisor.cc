@@ -140,13 +140,20 @@ absl::Status Supervisor::Cancel(Turn& turn, v1::JobRecord& record, const std::st
 // Placement
 
 void Supervisor::Schedule(Turn& turn) {
+  retry_unix_millis_ = kNever;
   ScheduleSnapshot snapshot;
   snapshot.workers = parts_.workers->Snapshot(turn.monotonic_millis);
   for (const uint64_t number : parts_.jobs->queued()) {
     const v1::JobRecord& record = *parts_.jobs->Find(number);
     const auto attempt = attempts_.lower_bound({number, 0});
     const bool lingers = attempt != attempts_.end() && attempt->first.first == number;
-    if (lingers || record.retry_unix_millis() > turn.unix_millis) continue;
+    if (lingers) continue;
+    // A wait longer than any back-off means that the wall clock was set back.
+    const int64_t wait_ms = record.retry_unix_millis() - turn.unix_millis;
+    if (wait_ms > 0 && wait_ms <= options_.max_retry_backoff_ms) {
+      retry_unix_millis_ = std::min(retry_unix_millis_, record.retry_unix_millis());
+      continue;
+    }
     snapshot.queue.push_back({record.job().job_id(), record.job().spec().priority(), number,
                               record.job().spec().resources().slots()});
   }
@@ -991,14 +998,13 @@ void Supervisor::BeforeCommit(Turn& turn) {
     }
     next = std::min(next, attempt.ended_millis + options_.stop_grace_ms);
   }
-  for (const uint64_t number : parts_.jobs->queued()) {
-    const int64_t wait = parts_.jobs->Find(number)->retry_unix_millis() - turn.unix_millis;
-    if (wait > 0) next = std::min(next, turn.monotonic_millis + wait);
-  }
-  if (turn.monotonic_millis >= next_deadline_millis_) schedule_needed_ = true;
+  if (turn.unix_millis >= retry_unix_millis_) schedule_needed_ = true;
   while (schedule_needed_) {
     schedule_needed_ = false;
     Schedule(turn);
+  }
+  if (retry_unix_millis_ != kNever) {
+    next = std::min(next, turn.monotonic_millis + (retry_unix_millis_ - turn.unix_millis));
   }
   next_deadline_millis_ = next;
 }

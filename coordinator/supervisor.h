@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -179,7 +180,9 @@ class Supervisor {
   const Options options_;
   const Parts parts_;
   std::map<AttemptId, Attempt> attempts_;
+  static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
   bool schedule_needed_ = true;
+  int64_t retry_unix_millis_ = kNever;  // when the next job's back-off ends
   int64_t next_deadline_millis_ = 0;
   struct LogFollower {
     uint64_t job = 0;

@@ -26,6 +26,19 @@
 
 namespace moe::coordinator {
 
+// Both clocks stand still until told otherwise; they need not move together, as real ones do not.
+class TwoClocks final : public Clock {
+ public:
+  int64_t UnixMillis() const override { return unix_millis; }
+  int64_t MonotonicMillis() const override { return monotonic_millis; }
+  void Advance(int64_t millis) {
+    unix_millis += millis;
+    monotonic_millis += millis;
+  }
+  int64_t unix_millis = 1'700'000'000'000;
+  int64_t monotonic_millis = 0;
+};
+
 // Runs what is handed in at once; what is handed in meanwhile, right after.
 class InlineQueue final : public TurnQueue {
  public:
@@ -402,7 +415,7 @@ class CoreFixture : public ::testing::Test {
   }
 
   std::filesystem::path folder_;
-  ManualClock clock_;
+  TwoClocks clock_;
   FakeFiles files_;
   InlineFileWork file_work_;
   CountingObserver observer_;

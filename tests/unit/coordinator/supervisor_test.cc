@@ -320,6 +320,34 @@ TEST_F(SupervisorTest, RankDied_RetriesWithDoublingBackoffUpToTheLimit) {
   EXPECT_NE(Job("j1").reason().find("max_infrastructure_retries=2"), std::string::npos);
 }
 
+TEST_F(SupervisorTest, Backoff_OverByTheWallClockFirst_IsNotMissed) {
+  ASSERT_TRUE(Submit({PrepareJob("corpus")}, "wish").ok());
+  Connect("w1", 1);
+  RankOutbox rank{.worker = "w1", .job = "j1"};
+  Started(rank);
+  Exited(rank, -1, 9);
+  Advance(999);
+  clock_.unix_millis += 1;  // the monotonic clock is in another part of its millisecond
+  Heartbeat("w1");
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_STARTING);
+}
+
+TEST_F(SupervisorTest, Backoff_OverByTheMonotonicClockFirst_IsNotMissed) {
+  ASSERT_TRUE(Submit({PrepareJob("corpus")}, "wish").ok());
+  Connect("w1", 1);
+  RankOutbox rank{.worker = "w1", .job = "j1"};
+  Started(rank);
+  Exited(rank, -1, 9);
+  Advance(999);
+  clock_.monotonic_millis += 1;
+  Heartbeat("w1");
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(supervisor_->NextDeadlineMillis(), clock_.monotonic_millis + 1);
+  clock_.unix_millis += 1;
+  Heartbeat("w1");
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_STARTING);
+}
+
 TEST_F(SupervisorTest, LeaseExpired_IsTriedAgainUncounted) {
   ASSERT_TRUE(Submit({PrepareJob("corpus")}, "wish").ok());
   Connect("w1", 1);
