@@ -20,7 +20,7 @@ namespace moe::coordinator {
 // queue->Change() and queue->Read().
 struct Core {
   TurnQueue* queue = nullptr;
-  FileWork* file_work = nullptr;
+  FileWork* file_work = nullptr;  // for the files that submissions name
   CoordinatorMetrics* metrics = nullptr;
   storage::Store* store = nullptr;
   JobTable* jobs = nullptr;

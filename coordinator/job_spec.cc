@@ -75,7 +75,7 @@ class Checker {
     }
   }
   template <typename T>
-  void AtLeast(const char* field, T value, T low) {
+  void Minimum(const char* field, T value, T low) {
     if (!(value >= low) || !std::isfinite(static_cast<double>(value))) {
       Fail("{}={} is out of range; use {} or more", field, Plain(value), Plain(low));
     }
@@ -410,7 +410,7 @@ class PipelineChecker {
     }
     if (!spec.has_heldout_fraction()) spec.set_heldout_fraction(0.05);
     check.Range("heldout_fraction", spec.heldout_fraction(), 0.0, 0.5);
-    check.AtLeast<int64_t>("max_tokens_per_domain", spec.max_tokens_per_domain(), 0);
+    check.Minimum<int64_t>("max_tokens_per_domain", spec.max_tokens_per_domain(), 0);
   }
 
   void CheckConstruct(Checker& check, int index, v1::ConstructSpec& spec, ThingFacts& output) {
@@ -423,7 +423,7 @@ class PipelineChecker {
     if (spec.gate_network().empty()) spec.set_gate_network("mlp");
     if (!spec.has_seed()) spec.set_seed(kDefaultSeed);
     check.Range<int32_t>("num_experts", spec.num_experts(), 1, 4096);
-    check.AtLeast<int32_t>("top_k", spec.top_k(), 1);
+    check.Minimum<int32_t>("top_k", spec.top_k(), 1);
     if (spec.top_k() > spec.num_experts()) {
       check.Fail("top_k={} is above num_experts={}; use 1 to {}", spec.top_k(), spec.num_experts(),
                  spec.num_experts());
@@ -445,7 +445,7 @@ class PipelineChecker {
     }
     check.Positive("score_scale_factor", spec.score_scale_factor());
     check.OneOf("gate_network", spec.gate_network(), kGateNetworks);
-    check.AtLeast<int64_t>("seed", spec.seed(), 0);
+    check.Minimum<int64_t>("seed", spec.seed(), 0);
     output.model = model.model;
     if (output.model.has_value()) output.model->num_experts = spec.num_experts();
   }
@@ -461,12 +461,12 @@ class PipelineChecker {
     if (!spec.has_clip_norm()) spec.set_clip_norm(1.0);
     check.Positive("optimizer.learning_rate", spec.learning_rate());
     check.Range("optimizer.final_learning_rate_ratio", spec.final_learning_rate_ratio(), 0.0, 1.0);
-    check.AtLeast<int32_t>("optimizer.warmup_steps", spec.warmup_steps(), 0);
+    check.Minimum<int32_t>("optimizer.warmup_steps", spec.warmup_steps(), 0);
     check.Range("optimizer.beta1", spec.beta1(), 0.0, 0.999999);
     check.Range("optimizer.beta2", spec.beta2(), 0.0, 0.999999);
     check.Positive("optimizer.epsilon", spec.epsilon());
-    check.AtLeast("optimizer.weight_decay", spec.weight_decay(), 0.0);
-    check.AtLeast("optimizer.clip_norm", spec.clip_norm(), 0.0);
+    check.Minimum("optimizer.weight_decay", spec.weight_decay(), 0.0);
+    check.Minimum("optimizer.clip_norm", spec.clip_norm(), 0.0);
   }
 
   static void CheckMixture(Checker& check, v1::Mixture& spec,
@@ -519,13 +519,13 @@ class PipelineChecker {
       check.Fail("model is dense; make a mixture of experts of it first, with a construct job");
     }
     CheckVocabulary(check, "model", model, dataset);
-    check.AtLeast<int32_t>("steps", spec.steps(), 1);
+    check.Minimum<int32_t>("steps", spec.steps(), 1);
     if (!spec.has_sequence_length()) spec.set_sequence_length(4096);
     if (!spec.has_global_batch_samples()) spec.set_global_batch_samples(8);
     if (!spec.has_micro_batch_samples()) spec.set_micro_batch_samples(4);
-    check.AtLeast<int32_t>("sequence_length", spec.sequence_length(), 2);
-    check.AtLeast<int32_t>("global_batch_samples", spec.global_batch_samples(), 1);
-    check.AtLeast<int32_t>("micro_batch_samples", spec.micro_batch_samples(), 1);
+    check.Minimum<int32_t>("sequence_length", spec.sequence_length(), 2);
+    check.Minimum<int32_t>("global_batch_samples", spec.global_batch_samples(), 1);
+    check.Minimum<int32_t>("micro_batch_samples", spec.micro_batch_samples(), 1);
     CheckSequenceLength(check, "model", spec.sequence_length(), model);
     const int64_t unit = int64_t{spec.micro_batch_samples()} * slots;
     if (check.status().ok() && spec.global_batch_samples() % unit != 0) {
@@ -540,17 +540,17 @@ class PipelineChecker {
     if (spec.compute_dtype().empty()) spec.set_compute_dtype("bf16");
     check.OneOf("compute_dtype", spec.compute_dtype(), kComputeDtypes);
     if (!spec.has_balance_loss_weight()) spec.set_balance_loss_weight(0.01);
-    check.AtLeast("balance_loss_weight", spec.balance_loss_weight(), 0.0);
+    check.Minimum("balance_loss_weight", spec.balance_loss_weight(), 0.0);
     if (!spec.has_gate_noise()) spec.set_gate_noise(true);
     if (spec.load_estimator().empty()) spec.set_load_estimator("correct");
     check.OneOf("load_estimator", spec.load_estimator(), kLoadEstimators);
     v1::CheckpointPolicy& checkpoint = *spec.mutable_checkpoint();
     if (!checkpoint.has_interval_steps()) checkpoint.set_interval_steps(100);
     if (!checkpoint.has_keep()) checkpoint.set_keep(2);
-    check.AtLeast<int32_t>("checkpoint.interval_steps", checkpoint.interval_steps(), 1);
-    check.AtLeast<int32_t>("checkpoint.keep", checkpoint.keep(), 1);
+    check.Minimum<int32_t>("checkpoint.interval_steps", checkpoint.interval_steps(), 1);
+    check.Minimum<int32_t>("checkpoint.keep", checkpoint.keep(), 1);
     if (!spec.has_seed()) spec.set_seed(kDefaultSeed);
-    check.AtLeast<int64_t>("seed", spec.seed(), 0);
+    check.Minimum<int64_t>("seed", spec.seed(), 0);
     output.model = model.model;
   }
 
@@ -561,9 +561,9 @@ class PipelineChecker {
     if (!spec.has_max_samples_per_domain()) spec.set_max_samples_per_domain(16);
     if (!spec.has_batch_samples()) spec.set_batch_samples(4);
     if (spec.compute_dtype().empty()) spec.set_compute_dtype("bf16");
-    check.AtLeast<int32_t>("sequence_length", spec.sequence_length(), 2);
-    check.AtLeast<int32_t>("max_samples_per_domain", spec.max_samples_per_domain(), 0);
-    check.AtLeast<int32_t>("batch_samples", spec.batch_samples(), 1);
+    check.Minimum<int32_t>("sequence_length", spec.sequence_length(), 2);
+    check.Minimum<int32_t>("max_samples_per_domain", spec.max_samples_per_domain(), 0);
+    check.Minimum<int32_t>("batch_samples", spec.batch_samples(), 1);
     check.OneOf("compute_dtype", spec.compute_dtype(), kComputeDtypes);
     if (spec.models().empty()) check.Fail("models is empty; give at least one model");
     std::set<std::string> labels;

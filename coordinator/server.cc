@@ -104,6 +104,7 @@ class Server::Impl {
     loop_ = std::make_unique<CommitLoop>(store_.get(), clock);
     files_ = MakeArtefactFiles();
     file_work_ = MakeFileWorkThread();
+    spec_work_ = MakeFileWorkThread();
     jobs_ = std::make_unique<JobTable>(store_.get());
     catalog_ = std::make_unique<Catalog>(store_.get());
     supervisor_ = std::make_unique<Supervisor>(
@@ -130,7 +131,7 @@ class Server::Impl {
     MOE_RETURN_IF_ERROR(supervisor_->Load(clock->MonotonicMillis()));
 
     core_ = {.queue = loop_.get(),
-             .file_work = file_work_.get(),
+             .file_work = spec_work_.get(),
              .metrics = &metrics_,
              .store = store_.get(),
              .jobs = jobs_.get(),
@@ -154,7 +155,9 @@ class Server::Impl {
       grpc_.reset();
     }
     if (loop_ != nullptr) loop_->Stop();
-    file_work_.reset();  // what it still posts to the loop is dropped
+    // What these still post to the loop is dropped.
+    spec_work_.reset();
+    file_work_.reset();
     metrics_server_.reset();
     store_.reset();
   }
@@ -244,7 +247,8 @@ class Server::Impl {
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<CommitLoop> loop_;
   std::unique_ptr<ArtefactFiles> files_;
-  std::unique_ptr<FileWork> file_work_;
+  std::unique_ptr<FileWork> file_work_;  // of artefacts, in order
+  std::unique_ptr<FileWork> spec_work_;  // of submissions, which wait for no removal of a folder
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<Supervisor> supervisor_;
