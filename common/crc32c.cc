@@ -96,7 +96,8 @@ __attribute__((target("sse4.2"))) uint32_t ExtendSse42(uint32_t crc, const uint8
       b = _mm_crc32_u64(b, Load64(p + kStride + i));
       c = _mm_crc32_u64(c, Load64(p + 2 * kStride + i));
     }
-    a = two_strides.Apply(static_cast<uint32_t>(a)) ^ one_stride.Apply(static_cast<uint32_t>(b)) ^ c;
+    a = two_strides.Apply(static_cast<uint32_t>(a)) ^ one_stride.Apply(static_cast<uint32_t>(b)) ^
+        c;
     p += 3 * kStride;
     n -= 3 * kStride;
   }

@@ -51,7 +51,8 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& con
   FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot create " + temporary);
   absl::Status status = WriteAll(fd.get(), content.data(), content.size(), temporary);
-  if (status.ok() && ::fsync(fd.get()) != 0) status = ErrnoStatus(errno, "cannot sync " + temporary);
+  if (status.ok() && ::fsync(fd.get()) != 0)
+    status = ErrnoStatus(errno, "cannot sync " + temporary);
   fd.Close();
   if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = ErrnoStatus(errno, "cannot rename " + temporary + " to " + path);

@@ -12,12 +12,12 @@ namespace moe {
 
 // What a stream of draws is for. Embedded in the results of runs: do not renumber.
 enum class RandomStream : uint32_t {
-  kExpertPartition = 1,   // index: layer
-  kGateInit = 2,          // index: layer
-  kGateNoise = 3,         // index: see worker/model/gate
-  kDomainChoice = 4,      // index: global sample
-  kSampleShuffle = 5,     // index: epoch
-  kWeightInit = 6,        // index: parameter
+  kExpertPartition = 1,  // index: layer
+  kGateInit = 2,         // index: layer
+  kGateNoise = 3,        // index: see worker/model/gate
+  kDomainChoice = 4,     // index: global sample
+  kSampleShuffle = 5,    // index: epoch
+  kWeightInit = 6,       // index: parameter
   kTest = 1000,
 };
 

@@ -61,11 +61,11 @@ std::string Message(const absl::Status& status);
 #define MOE_CONCAT_INNER(a, b) a##b
 #define MOE_CONCAT(a, b) MOE_CONCAT_INNER(a, b)
 
-#define MOE_RETURN_IF_ERROR(expression)                      \
-  do {                                                       \
+#define MOE_RETURN_IF_ERROR(expression)                             \
+  do {                                                              \
     if (absl::Status moe_status = (expression); !moe_status.ok()) { \
-      return moe_status;                                     \
-    }                                                        \
+      return moe_status;                                            \
+    }                                                               \
   } while (false)
 
 // MOE_ASSIGN_OR_RETURN(auto file, OpenFile(path));

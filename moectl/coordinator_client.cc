@@ -21,6 +21,8 @@ using std::chrono::system_clock;
 
 constexpr int64_t kDefaultCallTimeoutMs = 10'000;
 constexpr int64_t kDefaultSubmitTimeoutMs = 30'000;
+// Small enough that a page with the routing of many layers stays below the message limit.
+constexpr int kStepsPerPage = 500;
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{2'000};
 
@@ -178,16 +180,14 @@ absl::StatusOr<moe::v1::ListEventsResponse> CoordinatorClient::ListEvents(const 
 }
 
 absl::StatusOr<moe::v1::ListStepsResponse> CoordinatorClient::ListSteps(const std::string& job) {
-  // Small enough that a page with the routing of many layers stays below the message limit.
-  constexpr int kPageSize = 500;
   moe::v1::ListStepsResponse all;
   moe::v1::ListStepsRequest request;
   request.set_job(job);
-  request.set_page_size(kPageSize);
+  request.set_page_size(kStepsPerPage);
   while (true) {
     MOE_ASSIGN_OR_RETURN(auto page, Call(*jobs_, &moe::v1::JobService::Stub::ListSteps, request));
     all.MergeFrom(page);
-    if (page.steps_size() < kPageSize) return all;
+    if (page.steps_size() < kStepsPerPage) return all;
     request.set_after_step(page.steps(page.steps_size() - 1).step());
   }
 }

@@ -12,7 +12,7 @@ HelpFormatter::HelpFormatter() {
 std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
   std::string path = app->get_name();
   for (const CLI::App* parent = app->get_parent(); parent; parent = parent->get_parent()) {
-    path = parent->get_name() + " " + path;
+    path.insert(0, parent->get_name() + " ");
   }
   std::string usage = "Usage: " + path;
   if (!app->get_subcommands(nullptr).empty()) usage += " COMMAND";

@@ -45,7 +45,7 @@ std::vector<std::string> SubcommandNames(const CLI::App* app) {
 std::string CommandPath(const CLI::App* app) {
   std::string path = app->get_name();
   for (app = app->get_parent(); app != nullptr; app = app->get_parent()) {
-    path = app->get_name() + " " + path;
+    path.insert(0, app->get_name() + " ");
   }
   return path;
 }

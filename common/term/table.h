@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/term/style.h"
@@ -18,7 +19,10 @@ struct Column {
 };
 
 struct Cell {
+  // Implicit, so that a row is a list of texts.
+  // NOLINTNEXTLINE(google-explicit-constructor)
   Cell(std::string text, Style style = Style::kPlain) : text(std::move(text)), style(style) {}
+  // NOLINTNEXTLINE(google-explicit-constructor)
   Cell(const char* text) : text(text) {}
   std::string text;
   Style style = Style::kPlain;

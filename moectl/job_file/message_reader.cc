@@ -187,6 +187,7 @@ class ScalarReader {
 
   std::optional<int> Enum(const google::protobuf::EnumDescriptor* type) {
     std::vector<std::string> names;
+    names.reserve(type->value_count());
     for (int i = 0; i < type->value_count(); ++i) names.push_back(type->value(i)->name());
     if (!node_.IsScalar()) return Expected(fmt::format("one of {}", fmt::join(names, ", ")));
     if (const auto* value = type->FindValueByName(text_)) return value->number();
@@ -264,6 +265,7 @@ void ReadField(const YAML::Node& node, const std::string& path, const ReadContex
 // Names of the fields, in the order of the proto file.
 std::vector<std::string> FieldNames(const Descriptor* type) {
   std::vector<std::string> names;
+  names.reserve(type->field_count());
   for (int i = 0; i < type->field_count(); ++i) names.push_back(type->field(i)->name());
   return names;
 }
@@ -328,7 +330,8 @@ void ReadMessage(const YAML::Node& node, const std::string& path, const ReadCont
         continue;
       }
     }
-    ReadField(entry.second, path.empty() ? key : path + "." + key, context, field, message);
+    ReadField(entry.second, path.empty() ? key : fmt::format("{}.{}", path, key), context, field,
+              message);
   }
 
   // Every oneof of our specs wants exactly one. A mistyped key is probably the missing one.
@@ -336,6 +339,7 @@ void ReadMessage(const YAML::Node& node, const std::string& path, const ReadCont
     const OneofDescriptor* oneof = type->oneof_decl(i);
     if (chosen.contains(oneof)) continue;
     std::vector<std::string> names;
+    names.reserve(oneof->field_count());
     for (int f = 0; f < oneof->field_count(); ++f) names.push_back(oneof->field(f)->name());
     context.problems->Add(node.Mark(),
                           fmt::format("{}: needs one of {}", owner, fmt::join(names, ", ")));

@@ -159,7 +159,7 @@ std::string WatchBoard::RenderRegion(int64_t now_unix_millis,
                   left ? term::FormatDuration(*left) : "-",
                   doing.empty() ? "-" : doing});
   }
-  const std::string text = table.Render({.width = terminal.columns, .color = terminal.color});
+  std::string text = table.Render({.width = terminal.columns, .color = terminal.color});
   if (terminal.columns <= 0) return text;
   // Where the terminal is narrower than the columns that do not shrink, cut: a wrapped line could
   // not be taken back.

@@ -36,7 +36,7 @@ struct Parameter {
   std::vector<int64_t> shape;
   int64_t offset = 0;  // first element in the arena; a multiple of 64, so rows start aligned
   int64_t numel = 0;
-  bool decay = true;   // weight decay applies: everything but norm weights, as published
+  bool decay = true;  // weight decay applies: everything but norm weights, as published
 };
 
 class ParameterLayout {
