@@ -10,6 +10,7 @@
 #include <sanitizer/tsan_interface.h>
 
 #include <cstdint>
+#include <type_traits>
 
 extern "C" {
 void AnnotateIgnoreReadsBegin(const char* file, int line);
@@ -39,7 +40,8 @@ Function* Real(const char* symbol) {
 #define MOE_STAND_IN(symbol, Result, ...)                       \
   extern "C" Result moe_##symbol(__VA_ARGS__) __asm__(#symbol); \
   extern "C" Result moe_##symbol(__VA_ARGS__)
-#define MOE_REAL(symbol, Signature) static Signature* const real = Real<Signature>(#symbol)
+#define MOE_REAL(symbol, Signature) \
+  static const std::add_pointer_t<Signature> real = Real<Signature>(#symbol)
 
 MOE_STAND_IN(_ZN4absl7debian35Mutex4LockEv, void, void* mutex) {
   MOE_REAL(_ZN4absl7debian35Mutex4LockEv, void(void*));
