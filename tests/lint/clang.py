@@ -62,11 +62,12 @@ LOCKS = r'^\s*#\s*include\s*"absl/synchronization/'
 
 def key_of(source: pathlib.Path, command: list[str], salt: str) -> str:
     digest = hashlib.sha256(salt.encode())
-    digest.update(" ".join(command).encode())
+    # Free of where the checkout lies, so that another one of the same content shares the results.
+    digest.update(" ".join(command).replace(str(ROOT), "").encode())
     files: set[pathlib.Path] = set()
     reach(source, files)
     for path in sorted(files):
-        digest.update(path.as_posix().encode())
+        digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
