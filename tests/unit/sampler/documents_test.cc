@@ -8,7 +8,7 @@
 #include "common/status.h"
 #include "sampler/heldout.h"
 #include "sampler/utf8.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 
 namespace moe::sampler {
 namespace {

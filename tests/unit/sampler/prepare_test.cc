@@ -10,7 +10,7 @@
 #include "common/status.h"
 #include "sampler/dataset.h"
 #include "sampler/tokenizer/tokenizer.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 
 namespace moe::sampler {
 namespace {

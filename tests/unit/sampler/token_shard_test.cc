@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "common/status.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 
 namespace moe::sampler {
 namespace {

@@ -8,7 +8,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/status.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/storage/gguf_builder.h"
 
 namespace moe::sampler {

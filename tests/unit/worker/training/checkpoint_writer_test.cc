@@ -10,7 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/file.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/worker/parallel/run_ranks.h"
 #include "tests/unit/worker/training/tiny_run.h"
 #include "worker/parallel/single_rank.h"
@@ -40,7 +40,7 @@ class CheckpointWriterTest : public testing::Test {
     return {.step = step, .data_cursor = {.next_index = 8 * step, .domain_samples = {8 * step}}};
   }
 
-  const sampler::TemporaryFolder folder_;
+  const TemporaryFolder folder_;
   const int64_t numel_ = model::ParameterLayout(TinyMoe()).arena_numel();
   const at::Tensor parameters_ = at::full({numel_}, 1.0f, at::kFloat);
   const at::Tensor exp_avg_ = at::full({numel_}, 2.0f, at::kFloat);

@@ -12,7 +12,7 @@
 
 #include "common/file.h"
 #include "common/json.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/worker/training/child_process.h"
 #include "tests/unit/worker/training/tiny_run.h"
 
@@ -83,7 +83,7 @@ class CrashTest : public testing::TestWithParam<const char*> {
     return ReadJournal(folder_.File(name + ".jsonl"));
   }
 
-  const sampler::TemporaryFolder folder_;
+  const TemporaryFolder folder_;
   TinyRun run_;
 };
 

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "common/file.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/worker/training/child_process.h"
 #include "tests/unit/worker/training/tiny_run.h"
 
@@ -55,7 +55,7 @@ class DiskFullTest : public testing::Test {
     run_.checkpoint_interval_steps = 2;
   }
 
-  const sampler::TemporaryFolder folder_;
+  const TemporaryFolder folder_;
   const std::string disk_ = folder_.File("disk");
   TinyRun run_;
 };

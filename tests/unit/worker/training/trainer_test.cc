@@ -13,7 +13,7 @@
 #include <string>
 
 #include "common/file.h"
-#include "tests/unit/sampler/temporary_folder.h"
+#include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/worker/parallel/run_ranks.h"
 #include "tests/unit/worker/training/tiny_run.h"
 #include "worker/parallel/single_rank.h"
@@ -46,7 +46,7 @@ class TrainerTest : public testing::Test {
     return {.dataset_folder = folder_.File("dataset"), .checkpoint_folder = folder_.File(attempt)};
   }
 
-  const sampler::TemporaryFolder folder_;
+  const TemporaryFolder folder_;
 };
 
 TEST_F(TrainerTest, Run_LearnsAndReportsEveryStep) {
