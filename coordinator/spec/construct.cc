@@ -1,0 +1,56 @@
+#include "common/status.h"
+#include "coordinator/spec/kinds.h"
+
+namespace moe::coordinator {
+namespace {
+
+const std::vector<std::string> kMethods = {"independent-random"};
+const std::vector<std::string> kGateNetworks = {"mlp", "linear"};
+
+std::string DivisorsOf(int64_t width) {
+  std::vector<int64_t> divisors;
+  for (int64_t n = 2; n <= width && divisors.size() < 12; ++n) {
+    if (width % n == 0) divisors.push_back(n);
+  }
+  return fmt::format("{}{}", fmt::join(divisors, ", "), divisors.size() == 12 ? ", ..." : "");
+}
+
+}  // namespace
+
+void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spec,
+                    ThingFacts& output) {
+  const ThingFacts model = inputs.LookAtModel(check, "model", spec.model());
+  check.OneOf("method", spec.method(), kMethods);
+  if (!spec.has_num_experts()) spec.set_num_experts(16);
+  if (!spec.has_top_k()) spec.set_top_k(4);
+  if (spec.gate_network().empty()) spec.set_gate_network("mlp");
+  if (!spec.has_seed()) spec.set_seed(kDefaultSeed);
+  check.Range<int32_t>("num_experts", spec.num_experts(), 1, 4096);
+  check.Minimum<int32_t>("top_k", spec.top_k(), 1);
+  if (spec.top_k() > spec.num_experts()) {
+    check.Fail("top_k={} is above num_experts={}; use 1 to {}", spec.top_k(), spec.num_experts(),
+               spec.num_experts());
+  }
+  if (model.model.has_value()) {
+    if (model.model->num_experts > 0) {
+      check.Fail("model is a mixture of {} experts already; give a dense model",
+                 model.model->num_experts);
+    }
+    const int64_t width = model.model->intermediate_size;
+    if (width > 0 && spec.num_experts() > 0 && width % spec.num_experts() != 0) {
+      check.Fail("num_experts={} does not divide the FFN width {}; use one of {}",
+                 spec.num_experts(), width, DivisorsOf(width));
+    }
+  }
+  if (!check.status().ok()) return;
+  if (!spec.has_score_scale_factor()) {
+    spec.set_score_scale_factor(static_cast<double>(spec.num_experts()) / spec.top_k());
+  }
+  check.Positive("score_scale_factor", spec.score_scale_factor());
+  check.OneOf("gate_network", spec.gate_network(), kGateNetworks);
+  check.Minimum<int64_t>("seed", spec.seed(), 0);
+  output.model = model.model;
+  if (output.model.has_value()) output.model->num_experts = spec.num_experts();
+}
+
+}  // namespace moe::coordinator

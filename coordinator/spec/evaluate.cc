@@ -1,0 +1,45 @@
+#include <filesystem>
+#include <set>
+
+#include "common/status.h"
+#include "coordinator/spec/kinds.h"
+
+namespace moe::coordinator {
+
+const std::vector<std::string>& ComputeDtypes() {
+  static const std::vector<std::string>* const kDtypes =
+      new std::vector<std::string>{"bf16", "fp32"};
+  return *kDtypes;
+}
+
+void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec) {
+  const ThingFacts dataset = inputs.LookAtDataset(check, "dataset", spec.dataset());
+  if (!spec.has_sequence_length()) spec.set_sequence_length(512);
+  if (!spec.has_max_samples_per_domain()) spec.set_max_samples_per_domain(16);
+  if (!spec.has_batch_samples()) spec.set_batch_samples(4);
+  if (spec.compute_dtype().empty()) spec.set_compute_dtype("bf16");
+  check.Minimum<int32_t>("sequence_length", spec.sequence_length(), 2);
+  check.Minimum<int32_t>("max_samples_per_domain", spec.max_samples_per_domain(), 0);
+  check.Minimum<int32_t>("batch_samples", spec.batch_samples(), 1);
+  check.OneOf("compute_dtype", spec.compute_dtype(), ComputeDtypes());
+  if (spec.models().empty()) check.Fail("models is empty; give at least one model");
+  std::set<std::string> labels;
+  for (int i = 0; i < spec.models_size(); ++i) {
+    v1::EvaluatedModel& entry = *spec.mutable_models(i);
+    const std::string field = fmt::format("models.{}", i);
+    const ThingFacts model = inputs.LookAtModel(check, field, entry.model());
+    CheckVocabulary(check, field, model, dataset);
+    CheckSequenceLength(check, field, spec.sequence_length(), model);
+    if (entry.label().empty()) {
+      entry.set_label(entry.model().has_path()
+                          ? std::filesystem::path(entry.model().path()).filename().string()
+                          : entry.model().artefact());
+    }
+    if (!labels.insert(entry.label()).second) {
+      check.Fail("{}: label='{}' is used twice; give each model a label of its own", field,
+                 entry.label());
+    }
+  }
+}
+
+}  // namespace moe::coordinator

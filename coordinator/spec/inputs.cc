@@ -1,0 +1,126 @@
+#include "coordinator/spec/inputs.h"
+
+#include <algorithm>
+
+#include "common/status.h"
+
+namespace moe::coordinator {
+namespace {
+
+double NumberIn(const google::protobuf::Struct& metadata, const std::string& key) {
+  const auto it = metadata.fields().find(key);
+  return it == metadata.fields().end() ? 0 : it->second.number_value();
+}
+
+}  // namespace
+
+ThingFacts FactsOf(const v1::Artefact& artefact) {
+  ThingFacts facts;
+  facts.kind = artefact.kind();
+  facts.vocab_size = VocabularySize(artefact);
+  const google::protobuf::Struct& metadata = artefact.metadata();
+  if (artefact.kind() == v1::ARTEFACT_KIND_DATASET) {
+    const auto domains = metadata.fields().find("domains");
+    if (domains != metadata.fields().end()) {
+      for (const auto& entry : domains->second.list_value().values()) {
+        const auto& fields = entry.struct_value().fields();
+        const auto name = fields.find("name");
+        if (name != fields.end()) facts.domains.push_back(name->second.string_value());
+      }
+    }
+  } else if (facts.vocab_size.has_value()) {
+    ModelFacts model;
+    model.vocab_size = *facts.vocab_size;
+    model.intermediate_size = static_cast<int64_t>(NumberIn(metadata, "intermediate_size"));
+    model.context_length = static_cast<int64_t>(NumberIn(metadata, "max_position_embeddings"));
+    model.num_experts = static_cast<int64_t>(NumberIn(metadata, "num_experts"));
+    facts.model = model;
+  }
+  return facts;
+}
+
+ThingFacts Inputs::Look(Checker& check, const std::string& field, const v1::InputRef& input,
+                        const std::vector<v1::ArtefactKind>& kinds, bool is_model) const {
+  ThingFacts facts;
+  switch (input.source_case()) {
+    case v1::InputRef::kPath: {
+      if (input.path().empty() || input.path()[0] != '/') {
+        check.Fail("{}='{}' is not an absolute path; workers run in folders of their own", field,
+                   input.path());
+        return facts;
+      }
+      bool is_empty = false;
+      check.Fail(outside_.CheckReadable(input.path(), &is_empty), field);
+      if (is_empty) check.Fail("{}={} is empty", field, input.path());
+      if (is_model && check.status().ok()) {
+        const absl::StatusOr<ModelFacts> model = outside_.ReadModel(input.path());
+        check.Fail(model.status(), field);
+        if (model.ok()) facts.model = *model;
+      }
+      return facts;
+    }
+    case v1::InputRef::kArtefact: {
+      if (const ThingFacts* output = FindOutput(input.artefact())) {
+        facts = *output;
+      } else if (const v1::Artefact* artefact = outside_.FindArtefact(input.artefact())) {
+        facts = FactsOf(*artefact);
+      } else {
+        check.Fail(
+            "{}='{}' is neither an output of this pipeline nor in the catalogue; list what "
+            "is there with: moectl artefact list{}",
+            field, input.artefact(), Suggestion(input.artefact(), OutputNames()));
+        return facts;
+      }
+      if (std::find(kinds.begin(), kinds.end(), *facts.kind) == kinds.end()) {
+        std::vector<std::string> names;
+        for (const v1::ArtefactKind kind : kinds) names.push_back(KindName(kind));
+        check.Fail("{}='{}' is a {}; give a {}", field, input.artefact(), KindName(*facts.kind),
+                   fmt::join(names, " or a "));
+      }
+      return facts;
+    }
+    case v1::InputRef::SOURCE_NOT_SET:
+      check.Fail("{} is missing; give a path or an artefact", field);
+      return facts;
+  }
+  return facts;
+}
+
+ThingFacts Inputs::LookAtModel(Checker& check, const std::string& field,
+                               const v1::InputRef& input) const {
+  return Look(check, field, input, {v1::ARTEFACT_KIND_MODEL, v1::ARTEFACT_KIND_CHECKPOINT},
+              /*is_model=*/true);
+}
+
+ThingFacts Inputs::LookAtDataset(Checker& check, const std::string& field,
+                                 const v1::InputRef& input) const {
+  return Look(check, field, input, {v1::ARTEFACT_KIND_DATASET}, /*is_model=*/false);
+}
+
+// That a dataset was made with a model's vocabulary, as far as both are known.
+void CheckVocabulary(Checker& check, const std::string& field, const ThingFacts& model,
+                     const ThingFacts& dataset) {
+  if (!model.model.has_value() || !dataset.vocab_size.has_value()) return;
+  if (model.model->vocab_size == *dataset.vocab_size) return;
+  check.Fail(
+      "{} has a vocabulary of {} tokens, the dataset was made with {}; prepare the dataset "
+      "with the model's own tokenizer",
+      field, model.model->vocab_size, *dataset.vocab_size);
+}
+
+void CheckSequenceLength(Checker& check, const std::string& field, int32_t length,
+                         const ThingFacts& model) {
+  if (!model.model.has_value() || model.model->context_length <= 0) return;
+  if (length > model.model->context_length) {
+    check.Fail("sequence_length={} is above the context of {}, {}; use 2 to {}", length, field,
+               model.model->context_length, model.model->context_length);
+  }
+}
+
+std::optional<int64_t> VocabularySize(const v1::Artefact& artefact) {
+  const double size = NumberIn(artefact.metadata(), "vocab_size");
+  if (size <= 0) return std::nullopt;
+  return static_cast<int64_t>(size);
+}
+
+}  // namespace moe::coordinator

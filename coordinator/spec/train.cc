@@ -1,0 +1,94 @@
+#include <algorithm>
+
+#include "common/status.h"
+#include "coordinator/spec/kinds.h"
+
+namespace moe::coordinator {
+namespace {
+
+const std::vector<std::string> kLoadEstimators = {"correct", "compat"};
+const std::vector<std::string> kMixturePresets = {"llama1", "sheared", "uniform"};
+
+void CheckOptimizer(Checker& check, v1::Optimizer& spec) {
+  if (!spec.has_learning_rate()) spec.set_learning_rate(2e-4);
+  if (!spec.has_final_learning_rate_ratio()) spec.set_final_learning_rate_ratio(0.1);
+  if (!spec.has_warmup_steps()) spec.set_warmup_steps(100);
+  if (!spec.has_beta1()) spec.set_beta1(0.9);
+  if (!spec.has_beta2()) spec.set_beta2(0.95);
+  if (!spec.has_epsilon()) spec.set_epsilon(1e-8);
+  if (!spec.has_weight_decay()) spec.set_weight_decay(0.1);
+  if (!spec.has_clip_norm()) spec.set_clip_norm(1.0);
+  check.Positive("optimizer.learning_rate", spec.learning_rate());
+  check.Range("optimizer.final_learning_rate_ratio", spec.final_learning_rate_ratio(), 0.0, 1.0);
+  check.Minimum<int32_t>("optimizer.warmup_steps", spec.warmup_steps(), 0);
+  check.Range("optimizer.beta1", spec.beta1(), 0.0, 0.999999);
+  check.Range("optimizer.beta2", spec.beta2(), 0.0, 0.999999);
+  check.Positive("optimizer.epsilon", spec.epsilon());
+  check.Minimum("optimizer.weight_decay", spec.weight_decay(), 0.0);
+  check.Minimum("optimizer.clip_norm", spec.clip_norm(), 0.0);
+}
+
+void CheckMixture(Checker& check, v1::Mixture& spec, const std::vector<std::string>& domains) {
+  if (!spec.weights().empty() && !spec.preset().empty()) {
+    check.Fail("mixture has both preset='{}' and weights; give one", spec.preset());
+  }
+  if (spec.weights().empty()) {
+    if (spec.preset().empty()) spec.set_preset("llama1");
+    check.OneOf("mixture.preset", spec.preset(), kMixturePresets);
+    return;
+  }
+  for (const auto& [domain, weight] : spec.weights()) {
+    check.Positive(fmt::format("mixture.weights.{}", domain).c_str(), weight);
+    if (!domains.empty() && std::find(domains.begin(), domains.end(), domain) == domains.end()) {
+      check.Fail("mixture.weights.{}: the dataset has no such domain, it has {}{}", domain,
+                 fmt::join(domains, ", "), Suggestion(domain, domains));
+    }
+  }
+}
+
+}  // namespace
+
+void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSpec& spec,
+                ThingFacts& output) {
+  const ThingFacts model = inputs.LookAtModel(check, "model", spec.model());
+  const ThingFacts dataset = inputs.LookAtDataset(check, "dataset", spec.dataset());
+  if (model.model.has_value() && model.model->num_experts == 0) {
+    check.Fail("model is dense; make a mixture of experts of it first, with a construct job");
+  }
+  CheckVocabulary(check, "model", model, dataset);
+  check.Minimum<int32_t>("steps", spec.steps(), 1);
+  if (!spec.has_sequence_length()) spec.set_sequence_length(4096);
+  if (!spec.has_global_batch_samples()) spec.set_global_batch_samples(8);
+  if (!spec.has_micro_batch_samples()) spec.set_micro_batch_samples(4);
+  check.Minimum<int32_t>("sequence_length", spec.sequence_length(), 2);
+  check.Minimum<int32_t>("global_batch_samples", spec.global_batch_samples(), 1);
+  check.Minimum<int32_t>("micro_batch_samples", spec.micro_batch_samples(), 1);
+  CheckSequenceLength(check, "model", spec.sequence_length(), model);
+  const int64_t unit = int64_t{spec.micro_batch_samples()} * slots;
+  if (check.status().ok() && spec.global_batch_samples() % unit != 0) {
+    const int64_t above = (spec.global_batch_samples() + unit - 1) / unit * unit;
+    check.Fail(
+        "global_batch_samples={} is not a multiple of micro_batch_samples x slots = {} x {} "
+        "= {}; use {}, or a smaller micro_batch_samples",
+        spec.global_batch_samples(), spec.micro_batch_samples(), slots, unit, above);
+  }
+  CheckOptimizer(check, *spec.mutable_optimizer());
+  CheckMixture(check, *spec.mutable_mixture(), dataset.domains);
+  if (spec.compute_dtype().empty()) spec.set_compute_dtype("bf16");
+  check.OneOf("compute_dtype", spec.compute_dtype(), ComputeDtypes());
+  if (!spec.has_balance_loss_weight()) spec.set_balance_loss_weight(0.01);
+  check.Minimum("balance_loss_weight", spec.balance_loss_weight(), 0.0);
+  if (!spec.has_gate_noise()) spec.set_gate_noise(true);
+  if (spec.load_estimator().empty()) spec.set_load_estimator("correct");
+  check.OneOf("load_estimator", spec.load_estimator(), kLoadEstimators);
+  v1::CheckpointPolicy& checkpoint = *spec.mutable_checkpoint();
+  if (!checkpoint.has_interval_steps()) checkpoint.set_interval_steps(100);
+  if (!checkpoint.has_keep()) checkpoint.set_keep(2);
+  check.Minimum<int32_t>("checkpoint.interval_steps", checkpoint.interval_steps(), 1);
+  check.Minimum<int32_t>("checkpoint.keep", checkpoint.keep(), 1);
+  if (!spec.has_seed()) spec.set_seed(kDefaultSeed);
+  check.Minimum<int64_t>("seed", spec.seed(), 0);
+  output.model = model.model;
+}
+
+}  // namespace moe::coordinator
