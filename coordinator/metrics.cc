@@ -162,9 +162,9 @@ CoordinatorMetrics::JobSeries* CoordinatorMetrics::SeriesOf(const v1::Job& job) 
     if (oldest->second.ended_millis < 0) return nullptr;  // all of them still run
     Remove(oldest->first);
   }
-  JobSeries& series = series_[job.job_id()];
-  series.job_name = label;
-  return &series;
+  const auto added = series_.try_emplace(job.job_id()).first;
+  added->second.job_name = std::move(label);
+  return &added->second;
 }
 
 void CoordinatorMetrics::Remove(const std::string& job_id) {
