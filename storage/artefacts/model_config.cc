@@ -1,10 +1,14 @@
 #include "storage/artefacts/model_config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -38,12 +42,37 @@ absl::Status CheckMoe(const MoeConfig& moe, const std::string& path) {
                            moe.gate_network);
   }
   MOE_RETURN_IF_ERROR(CheckPositive(path, "score_scale_factor", moe.score_scale_factor));
+  for (const double factor : moe.layer_scale_factors) {
+    MOE_RETURN_IF_ERROR(CheckPositive(path, "score_scale_factor", factor));
+  }
   if (moe.add_noise) {
     MOE_RETURN_IF_ERROR(CheckPositive(path, "gate_noise_epsilon", moe.noise_epsilon));
   }
   if (!std::isfinite(moe.balance_loss_weight) || moe.balance_loss_weight < 0) {
     return InvalidArgument("{}: gate_balance_loss_weight={} is out of range; use 0 or more", path,
                            moe.balance_loss_weight);
+  }
+  return absl::OkStatus();
+}
+
+// What a mixture has beyond the published ones.
+absl::Status CheckExtensions(const ModelConfig& config, const std::string& path) {
+  const MoeConfig& moe = config.moe;
+  if (moe.shared_width < 0 || moe.shared_width > kMaxSize) {
+    return InvalidArgument("{}: shared_expert_width={} is out of range; use 0 (none) to {}", path,
+                           moe.shared_width, kMaxSize);
+  }
+  int64_t previous = -1;
+  for (const int64_t layer : moe.dense_layers) {
+    if (layer <= previous || layer >= config.num_layers) {
+      return InvalidArgument("{}: dense_layers=[{}] must ascend from 0 to num_hidden_layers - 1={}",
+                             path, fmt::join(moe.dense_layers, ", "), config.num_layers - 1);
+    }
+    previous = layer;
+  }
+  if (config.num_moe_layers() == 0) {
+    return InvalidArgument("{}: dense_layers names all {} layers; leave one for the experts", path,
+                           config.num_layers);
   }
   return absl::OkStatus();
 }
@@ -77,7 +106,9 @@ absl::Status Check(const ModelConfig& config, const std::string& path) {
                              config.vocab_size);
     }
   }
-  return config.is_moe() ? CheckMoe(config.moe, path) : absl::OkStatus();
+  if (!config.is_moe()) return absl::OkStatus();
+  MOE_RETURN_IF_ERROR(CheckMoe(config.moe, path));
+  return CheckExtensions(config, path);
 }
 
 // The width of one attention head where the config does not say it.
@@ -108,7 +139,6 @@ absl::Status CheckFixedSettings(const Json& config, const std::string& path) {
       {"gate_use_softmax", true},
       {"calculator_type", "UniversalCalculator"},
       {"multiply_gate_scores", true},
-      {"add_weight_norm", false},
   };
   for (const auto& [field, supported] : kFixed) {
     const auto it = config.find(field);
@@ -188,22 +218,42 @@ absl::Status ReadExpertWidth(const Json& config, const std::string& path, ModelC
 }
 
 // "score_scale_factor": a number, or a list with one for each layer.
-absl::StatusOr<double> ReadScoreScale(const Json& config, const std::string& path) {
+absl::Status ReadScoreScale(const Json& config, const std::string& path, ModelConfig& result) {
   constexpr char kField[] = "score_scale_factor";
   JsonReader reader(config, path);
   if (!config.contains(kField) || !config[kField].is_array()) {
-    const double factor = reader.Double(kField, 1.0);
-    MOE_RETURN_IF_ERROR(reader.status());
-    return factor;
+    result.moe.score_scale_factor = reader.Double(kField, 1.0);
+    return reader.status();
   }
-  const std::vector<double> factors = reader.Doubles(kField);
+  std::vector<double> factors = reader.Doubles(kField);
   MOE_RETURN_IF_ERROR(reader.status());
-  for (const double factor : factors) {
-    if (factor != factors.front()) {
-      return Unsupported(path, kField, config[kField], "one factor for all layers");
+  if (static_cast<int64_t>(factors.size()) != result.num_layers) {
+    return InvalidArgument(
+        "{}: {} is a list of {} factors; give one for all layers or one for "
+        "each of num_hidden_layers={}",
+        path, kField, factors.size(), result.num_layers);
+  }
+  const bool all_equal =
+      std::adjacent_find(factors.begin(), factors.end(), std::not_equal_to<>()) == factors.end();
+  result.moe.score_scale_factor = factors.front();
+  if (!all_equal) result.moe.layer_scale_factors = std::move(factors);
+  return absl::OkStatus();
+}
+
+// The fields that only model_type llama_moe_extended has.
+absl::Status ReadExtensions(const Json& config, const std::string& path, MoeConfig& moe) {
+  JsonReader reader(config, path);
+  moe.shared_width = reader.Int("shared_expert_width", 0);
+  moe.output_bias = reader.Bool("mlp_output_bias", false);
+  if (reader.Has("dense_layers")) {
+    for (const double layer : reader.Doubles("dense_layers")) {
+      if (layer != std::floor(layer) || std::abs(layer) > kMaxSize) {
+        return InvalidArgument("{}: dense_layers: {} is not a layer", path, layer);
+      }
+      moe.dense_layers.push_back(static_cast<int64_t>(layer));
     }
   }
-  return factors.empty() ? 1.0 : factors.front();
+  return reader.status();
 }
 
 absl::Status ReadMoe(const Json& config, const std::string& path, ModelConfig& result) {
@@ -217,11 +267,11 @@ absl::Status ReadMoe(const Json& config, const std::string& path, ModelConfig& r
   moe.balance_loss_weight = use_balance ? balance_loss_weight : 0.0;
   moe.add_noise = reader.Bool("gate_add_noise", true);
   moe.noise_epsilon = reader.Double("gate_noise_epsilon", 0.01);
+  moe.learn_scale = reader.Bool("add_weight_norm", false);
   MOE_RETURN_IF_ERROR(reader.status());
   MOE_RETURN_IF_ERROR(CheckRange(path, "num_experts", moe.num_experts, 1 << 16));
   MOE_RETURN_IF_ERROR(ReadExpertWidth(config, path, result));
-  MOE_ASSIGN_OR_RETURN(moe.score_scale_factor, ReadScoreScale(config, path));
-  return absl::OkStatus();
+  return ReadScoreScale(config, path, result);
 }
 
 // ---- GGUF ---------------------------------------------------------------------------------------
@@ -270,15 +320,27 @@ absl::Status CheckGgufIsPlainLlama(const GgufFile& file) {
   return absl::OkStatus();
 }
 
+// Whether the published code would compute something else.
+bool HasExtensions(const MoeConfig& moe) {
+  return moe.shared_width > 0 || !moe.dense_layers.empty() || moe.output_bias;
+}
+
 }  // namespace
+
+bool ModelConfig::is_moe_layer(int64_t layer) const {
+  return is_moe() && !std::binary_search(moe.dense_layers.begin(), moe.dense_layers.end(), layer);
+}
 
 absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string& path) {
   JsonReader reader(config, path);
   const std::string model_type = reader.String("model_type");
   MOE_RETURN_IF_ERROR(reader.status());
-  if (model_type != "llama" && model_type != "mistral" && model_type != "llama_moe") {
-    return InvalidArgument("{}: model_type '{}' is not supported; use llama, mistral or llama_moe",
-                           path, model_type);
+  const bool extended = model_type == "llama_moe_extended";
+  const bool mixture = extended || model_type == "llama_moe";
+  if (model_type != "llama" && model_type != "mistral" && !mixture) {
+    return InvalidArgument(
+        "{}: model_type '{}' is not supported; use llama, mistral, llama_moe or llama_moe_extended",
+        path, model_type);
   }
   const bool mistral = model_type == "mistral";
   ModelConfig result;
@@ -304,7 +366,8 @@ absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string&
   MOE_RETURN_IF_ERROR(ReadRope(config, path, result));
   MOE_ASSIGN_OR_RETURN(result.bos_token_id, ReadTokenId(config, path, "bos_token_id", 1));
   MOE_ASSIGN_OR_RETURN(result.eos_token_id, ReadTokenId(config, path, "eos_token_id", 2));
-  if (model_type == "llama_moe") MOE_RETURN_IF_ERROR(ReadMoe(config, path, result));
+  if (mixture) MOE_RETURN_IF_ERROR(ReadMoe(config, path, result));
+  if (extended) MOE_RETURN_IF_ERROR(ReadExtensions(config, path, result.moe));
   MOE_RETURN_IF_ERROR(Check(result, path));
   return result;
 }
@@ -356,12 +419,20 @@ Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype) {
       {"gate_noise_epsilon", moe.noise_epsilon},
       {"calculator_type", "UniversalCalculator"},
       {"multiply_gate_scores", true},
-      {"score_scale_factor", moe.score_scale_factor},
-      {"add_weight_norm", false},
+      {"score_scale_factor", moe.layer_scale_factors.empty() ? Json(moe.score_scale_factor)
+                                                             : Json(moe.layer_scale_factors)},
+      {"add_weight_norm", moe.learn_scale},
       {"drop_tokens", true},
       {"dropped_padding", "zero"},
       {"capacity_factor", 1.25},
   });
+  if (HasExtensions(moe)) {
+    json.update({{"architectures", {"LlamaMoEExtendedForCausalLM"}},
+                 {"model_type", "llama_moe_extended"},
+                 {"shared_expert_width", moe.shared_width},
+                 {"dense_layers", moe.dense_layers},
+                 {"mlp_output_bias", moe.output_bias}});
+  }
   return json;
 }
 

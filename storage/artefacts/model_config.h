@@ -22,9 +22,20 @@ struct MoeConfig {
   int64_t expert_width = 0;          // FFN width of one expert; "size_experts" when all are equal
   std::string gate_network = "mlp";  // "mlp" or "linear"
   double score_scale_factor = 1.0;
+  std::vector<double> layer_scale_factors = {};  // one per layer instead, or empty
+  bool learn_scale = false;  // a weight of each layer instead of the factor; "add_weight_norm"
+  // Beyond the published models (docs/formats/model.md).
+  int64_t shared_width = 0;                // of an FFN that every token passes beside its experts
+  std::vector<int64_t> dense_layers = {};  // ascending: layers that keep their FFN
+  bool output_bias = false;                // a constant vector is added to each mixture's output
   double balance_loss_weight = 0.01;
   bool add_noise = true;
   double noise_epsilon = 0.01;
+
+  // The constant factor of `layer`; without meaning where the scale is learned.
+  double ScaleFactor(int64_t layer) const {
+    return layer_scale_factors.empty() ? score_scale_factor : layer_scale_factors[layer];
+  }
 };
 
 struct ModelConfig {
@@ -44,11 +55,17 @@ struct ModelConfig {
   MoeConfig moe;
 
   bool is_moe() const { return moe.num_experts > 0; }
+  // Whether `layer` has experts: not in a dense model, and not where a mixture was left dense.
+  bool is_moe_layer(int64_t layer) const;
+  // Layers with experts.
+  int64_t num_moe_layers() const {
+    return is_moe() ? num_layers - static_cast<int64_t>(moe.dense_layers.size()) : 0;
+  }
 };
 
-// From a Hugging Face config.json (model_type llama, mistral or llama_moe). INVALID_ARGUMENT names
-// the field where one is missing, out of range, or asks for what is not supported (rope_scaling,
-// biases, another activation than silu, experts of unequal size).
+// From a Hugging Face config.json (model_type llama, mistral, llama_moe or llama_moe_extended).
+// INVALID_ARGUMENT names the field where one is missing, out of range, or asks for what is not
+// supported (rope_scaling, biases, another activation than silu, experts of unequal size).
 absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string& path);
 // The published layout of LlamaConfig or LlamaMoEConfig (docs/formats/model.md), with
 // "torch_dtype" as given.

@@ -1,6 +1,7 @@
 // The hand-written backward against autograd: every parameter of every kind of model.
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/zeros_like.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -16,6 +17,7 @@ namespace {
 using testing::RandomParameters;
 using testing::RandomTokens;
 using testing::TinyDense;
+using testing::TinyExtendedMoe;
 using testing::TinyMoe;
 
 struct Case {
@@ -39,6 +41,10 @@ std::vector<Case> Cases() {
   dense_mha.config.num_kv_heads = dense_mha.config.num_heads;
   // Longer than a block of queries of the attention kernel.
   Case dense_long{.name = "DenseLong", .config = TinyDense(), .batch = 2, .sequence = 100};
+  Case extended{.name = "MoeExtended", .config = TinyExtendedMoe()};
+  Case all_but_bias = extended;
+  all_but_bias.name = "MoeExtendedWithoutBias";
+  all_but_bias.config.moe.output_bias = false;
   return {
       {.name = "DenseTied", .config = TinyDense()},
       dense_untied,
@@ -51,6 +57,13 @@ std::vector<Case> Cases() {
       moe("MoeTopOne", [](Case& c) { c.config.moe.top_k = 1; }),
       moe("MoeAllExperts", [](Case& c) { c.config.moe.top_k = c.config.moe.num_experts; }),
       moe("MoeUntied", [](Case& c) { c.config.tie_word_embeddings = false; }),
+      moe("MoeScalePerLayer",
+          [](Case& c) {
+            c.config.moe.layer_scale_factors = {2.5, 0.5};
+          }),
+      moe("MoeLearnedScale", [](Case& c) { c.config.moe.learn_scale = true; }),
+      extended,
+      all_but_bias,
   };
 }
 
@@ -78,15 +91,21 @@ class ModelGradient : public ::testing::TestWithParam<Case> {
 
     EXPECT_NEAR(result.MeanLoss(), expected.mean_loss.item<double>(), loss_tolerance);
     EXPECT_NEAR(result.balance_loss, expected.balance_loss.item<double>(), loss_tolerance);
-    ASSERT_EQ(result.routing.size(), expected.gates.size());
-    for (size_t i = 0; i < expected.gates.size(); ++i) {
-      const at::Tensor routed =
-          at::bincount(expected.gates[i].indices_Tk.reshape({-1}), {}, c.config.moe.num_experts);
+    ASSERT_EQ(std::ssize(result.routing), c.config.is_moe() ? c.config.num_layers : 0);
+    size_t gate = 0;
+    for (size_t i = 0; i < result.routing.size(); ++i) {
+      if (!c.config.is_moe_layer(static_cast<int64_t>(i))) {
+        EXPECT_THAT(result.routing[i].load, ::testing::Each(0));
+        continue;
+      }
+      const at::Tensor routed = at::bincount(expected.gates.at(gate++).indices_Tk.reshape({-1}), {},
+                                             c.config.moe.num_experts);
       for (int64_t e = 0; e < c.config.moe.num_experts; ++e) {
         ASSERT_EQ(result.routing[i].load[e], routed[e].item<int64_t>())
             << "layer " << i << ", expert " << e << ": the gates chose differently";
       }
     }
+    EXPECT_EQ(gate, expected.gates.size());
     for (const Parameter& parameter : model.layout().parameters()) {
       const at::Tensor got = gradients.narrow(0, parameter.offset, parameter.numel).to(at::kDouble);
       const at::Tensor want = leaf.grad().narrow(0, parameter.offset, parameter.numel);
@@ -101,6 +120,7 @@ class ModelGradient : public ::testing::TestWithParam<Case> {
   // bf16 products differ by more than the tolerance whoever computes them.
   static void SoftenForBf16(artefacts::ModelConfig& config) {
     config.moe.score_scale_factor = 1.0;
+    if (!config.moe.layer_scale_factors.empty()) config.moe.layer_scale_factors = {1.0, 0.5};
     config.moe.balance_loss_weight = 0.01;
   }
   static at::Tensor SoftenedForBf16(at::Tensor parameters, const ParameterLayout& layout) {

@@ -42,6 +42,16 @@ inline artefacts::ModelConfig TinyMoe() {
   return config;
 }
 
+// Everything that a mixture can have beyond the published ones: layer 1 is left dense.
+inline artefacts::ModelConfig TinyExtendedMoe() {
+  artefacts::ModelConfig config = TinyMoe();
+  config.num_layers = 3;
+  config.moe.shared_width = 12;
+  config.moe.dense_layers = {1};
+  config.moe.output_bias = true;
+  return config;
+}
+
 // Weights of a size at which every part matters: products keep the scale of their inputs.
 inline at::Tensor RandomParameters(const ParameterLayout& layout, int64_t seed) {
   at::manual_seed(seed);

@@ -42,22 +42,26 @@ class GateInit {
   uint64_t next_block_ = 0;
 };
 
+// The gate and up rows and the down columns of `neurons`.
+void SliceNeurons(const at::Tensor& gate_up_2I_d, const at::Tensor& down_d_I,
+                  const std::vector<int64_t>& neurons, at::Tensor gate_up_2n_d,
+                  at::Tensor down_d_n) {
+  const int64_t width = down_d_I.size(1), n = static_cast<int64_t>(neurons.size());
+  const at::Tensor index_n = at::from_blob(const_cast<int64_t*>(neurons.data()), {n}, at::kLong);
+  gate_up_2n_d.narrow(0, 0, n).copy_(
+      at::index_select(gate_up_2I_d.narrow(0, 0, width), 0, index_n));
+  gate_up_2n_d.narrow(0, n, n).copy_(
+      at::index_select(gate_up_2I_d.narrow(0, width, width), 0, index_n));
+  down_d_n.copy_(at::index_select(down_d_I, 1, index_n));
+}
+
 // Slices one dense FFN into experts.
 void SliceFfn(const at::Tensor& gate_up_2I_d, const at::Tensor& down_d_I,
               const LayerPartition& partition, at::Tensor experts_gate_up_N_2n_d,
               at::Tensor experts_down_N_d_n) {
-  const int64_t width = down_d_I.size(1);
-  const at::Tensor gate_I_d = gate_up_2I_d.narrow(0, 0, width);
-  const at::Tensor up_I_d = gate_up_2I_d.narrow(0, width, width);
-  for (size_t e = 0; e < partition.experts.size(); ++e) {
-    const std::vector<int64_t>& neurons = partition.experts[e];
-    const int64_t n = static_cast<int64_t>(neurons.size());
-    const at::Tensor index_n = at::from_blob(const_cast<int64_t*>(neurons.data()), {n}, at::kLong);
-    at::Tensor expert_2n_d = experts_gate_up_N_2n_d.select(0, static_cast<int64_t>(e));
-    expert_2n_d.narrow(0, 0, n).copy_(at::index_select(gate_I_d, 0, index_n));
-    expert_2n_d.narrow(0, n, n).copy_(at::index_select(up_I_d, 0, index_n));
-    experts_down_N_d_n.select(0, static_cast<int64_t>(e))
-        .copy_(at::index_select(down_d_I, 1, index_n));
+  for (int64_t e = 0; e < std::ssize(partition.experts); ++e) {
+    SliceNeurons(gate_up_2I_d, down_d_I, partition.experts[e], experts_gate_up_N_2n_d.select(0, e),
+                 experts_down_N_d_n.select(0, e));
   }
 }
 
@@ -70,7 +74,7 @@ absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig
         "the model is a mixture of {} experts already; construct takes a dense one",
         dense.moe.num_experts);
   }
-  MOE_RETURN_IF_ERROR(CheckSplit(dense.intermediate_size, moe.num_experts));
+  MOE_RETURN_IF_ERROR(CheckSplit(dense.intermediate_size - moe.shared_width, moe.num_experts));
   if (moe.top_k < 1 || moe.top_k > moe.num_experts) {
     return InvalidArgument("top_k={} must be from 1 to num_experts={}", moe.top_k, moe.num_experts);
   }
@@ -83,7 +87,7 @@ absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig
   }
   artefacts::ModelConfig config = dense;
   config.moe = moe;
-  config.moe.expert_width = dense.intermediate_size / moe.num_experts;
+  config.moe.expert_width = (dense.intermediate_size - moe.shared_width) / moe.num_experts;
   return config;
 }
 
@@ -102,9 +106,18 @@ at::Tensor BuildMoe(const artefacts::ModelConfig& dense, const at::Tensor& dense
 
   model::CopyShared(from, dense_parameters, to, parameters);
   for (int64_t i = 0; i < dense.num_layers; ++i) {
+    if (!moe_config.is_moe_layer(i)) {
+      after_layer(i + 1);
+      continue;
+    }
     const std::string layer = fmt::format("layers.{}.", i);
     SliceFfn(source(layer + "gate_up"), source(layer + "down"), partition.layers[i],
              target(layer + "experts.gate_up"), target(layer + "experts.down"));
+    if (moe_config.moe.shared_width > 0) {
+      SliceNeurons(source(layer + "gate_up"), source(layer + "down"), partition.layers[i].shared,
+                   target(layer + "shared.gate_up"), target(layer + "shared.down"));
+    }
+    if (to.Has(layer + "scale")) target(layer + "scale").fill_(moe_config.moe.ScaleFactor(i));
     GateInit gate(seed, i);
     gate.Fill(target(layer + "router.0"));
     if (to.Has(layer + "router.2")) gate.Fill(target(layer + "router.2"));

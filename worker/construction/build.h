@@ -12,18 +12,20 @@
 
 namespace moe::construction {
 
-// The config of the mixture: `dense` with num_experts, top_k, gate_network and score_scale_factor
-// of `moe`, and the expert width that follows. INVALID_ARGUMENT with value, limit and fix where
+// The config of the mixture: `dense` with what `moe` says, and the expert width that follows: what
+// the shared expert leaves, in equal parts. INVALID_ARGUMENT with value, limit and fix where
 // `dense` is a mixture already, or the numbers do not fit.
 absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig& dense,
                                                     const artefacts::MoeConfig& moe);
 
 // Slices the dense weights (`dense_parameters`, fp32 [P] of `dense`) by `partition`: expert e holds
 // the gate and up rows and the down columns of its neurons, in ascending order, so the sum of all
-// experts is the dense FFN. Gate networks are drawn from N(0, 0.02^2), as in the published models,
-// a function of (seed, layer); the gate's noise weights are zero. Everything else is copied.
-// Returns fp32 [P] of `moe_config`, which is MoeConfigFor of `dense` and fits `partition`.
-// `after_layer` is called with the number of layers done.
+// experts is the dense FFN; the shared expert likewise. Layers of moe_config.moe.dense_layers keep
+// their FFN. Learned scales start at the config's factor, output biases at zero. Gate networks are
+// drawn from N(0, 0.02^2), as in the published models, a function of (seed, layer); the gate's
+// noise weights are zero. Everything else is copied. Returns fp32 [P] of `moe_config`, which is
+// MoeConfigFor of `dense` and fits `partition`. `after_layer` is called with the number of layers
+// done.
 at::Tensor BuildMoe(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
                     const artefacts::ModelConfig& moe_config, const Partition& partition,
                     uint64_t seed, const std::function<void(int64_t)>& after_layer);

@@ -50,11 +50,16 @@ Partition IndependentRandom(int64_t num_layers, int64_t width, int64_t num_exper
   MOE_CHECK(CheckSplit(width, num_experts).ok());
   Partition partition;
   for (int64_t layer = 0; layer < num_layers; ++layer) {
-    partition.layers.push_back(ShuffleLayer(
-        width, num_experts,
-        PhiloxGenerator(seed, RandomStream::kExpertPartition, static_cast<uint32_t>(layer))));
+    partition.layers.push_back(IndependentRandomLayer(layer, width, num_experts, seed));
   }
   return partition;
+}
+
+LayerPartition IndependentRandomLayer(int64_t layer, int64_t width, int64_t num_experts,
+                                      uint64_t seed) {
+  return ShuffleLayer(
+      width, num_experts,
+      PhiloxGenerator(seed, RandomStream::kExpertPartition, static_cast<uint32_t>(layer)));
 }
 
 }  // namespace moe::construction

@@ -12,8 +12,10 @@
 namespace moe::construction {
 
 struct LayerPartition {
-  // Per expert the dense neurons that it takes, ascending.
+  // Per expert the dense neurons that it takes, ascending. Empty: the layer stays dense.
   std::vector<std::vector<int64_t>> experts;
+  // The neurons of the shared expert, which every token passes, ascending.
+  std::vector<int64_t> shared;
 };
 
 struct Partition {
@@ -28,5 +30,8 @@ absl::Status CheckSplit(int64_t width, int64_t num_experts);
 // never sets a seed: each layer is a Fisher-Yates shuffle of its own, a function of (seed, layer),
 // so that one layer can be repeated without the others. CheckSplit must hold.
 Partition IndependentRandom(int64_t num_layers, int64_t width, int64_t num_experts, uint64_t seed);
+// One layer of it.
+LayerPartition IndependentRandomLayer(int64_t layer, int64_t width, int64_t num_experts,
+                                      uint64_t seed);
 
 }  // namespace moe::construction

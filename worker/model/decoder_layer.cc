@@ -46,9 +46,8 @@ const c10::BFloat16* Rounded(const float* fp32, LayerScratch<c10::BFloat16>& scr
 }  // namespace
 
 template <typename Float>
-void LayerForward(const LayerShape& shape, const LayerWeights<Float>& weights,
-                  const float* noise_TN, LayerSaved<Float>& saved, LayerScratch<Float>& scratch,
-                  float* y_Td) {
+void AttentionHalfForward(const LayerShape& shape, const LayerWeights<Float>& weights,
+                          LayerSaved<Float>& saved, LayerScratch<Float>& scratch) {
   const artefacts::ModelConfig& config = shape.config;
   const int64_t T = shape.tokens(), d = config.hidden_size;
   const int64_t qkv_width = shape.attention.qkv_width(), out_width = shape.attention.out_width();
@@ -71,12 +70,23 @@ void LayerForward(const LayerShape& shape, const LayerWeights<Float>& weights,
   Gemm(Matrix<const Float>(attention, T, out_width),
        Matrix<const Float>(weights.attn_out, d, out_width).Transposed(), Output::kAdd,
        Matrix<float>(x_mid, T, d));
+}
+
+template <typename Float>
+void LayerForward(const LayerShape& shape, const LayerWeights<Float>& weights,
+                  const float* noise_TN, LayerSaved<Float>& saved, LayerScratch<Float>& scratch,
+                  float* y_Td) {
+  const artefacts::ModelConfig& config = shape.config;
+  const int64_t T = shape.tokens(), d = config.hidden_size;
+  const float eps = static_cast<float>(config.rms_norm_eps);
+  AttentionHalfForward(shape, weights, saved, scratch);
+  const float* x_mid = saved.x_mid.data();
 
   float* normed_fp32 = scratch.normed_fp32.Reserve(T * d);
   RmsNormForward(x_mid, weights.ffn_norm, T, d, eps, normed_fp32, saved.ffn_rstd.Reserve(T));
   const auto input = BothPrecisions(normed_fp32, scratch, T, d);
   std::copy_n(x_mid, T * d, y_Td);
-  if (config.is_moe()) {
+  if (weights.ffn.gate.router_0 != nullptr) {
     MoeFfnForward(config.moe, shape.estimator, weights.ffn, input.x, input.x_fp32, noise_TN, T, d,
                   saved.ffn, scratch.ffn, y_Td);
   } else {
@@ -99,7 +109,7 @@ void LayerBackward(const LayerShape& shape, const LayerWeights<Float>& weights,
   RmsNormApply(saved.x_mid.data(), weights.ffn_norm, saved.ffn_rstd.data(), T, d, normed_fp32);
   const auto input = BothPrecisions(normed_fp32, scratch, T, d);
   const Float* dy = Rounded(dx_Td, scratch, T, d);
-  if (config.is_moe()) {
+  if (weights.ffn.gate.router_0 != nullptr) {
     MoeFfnBackward(config.moe, shape.estimator, weights.ffn, input.x, input.x_fp32, dy,
                    balance_scale, T, d, saved.ffn, scratch.ffn, gradients.ffn, dnormed);
   } else {
@@ -134,6 +144,8 @@ void LayerBackward(const LayerShape& shape, const LayerWeights<Float>& weights,
 }
 
 #define MOE_INSTANTIATE(Float)                                                                 \
+  template void AttentionHalfForward(const LayerShape&, const LayerWeights<Float>&,            \
+                                     LayerSaved<Float>&, LayerScratch<Float>&);                \
   template void LayerForward(const LayerShape&, const LayerWeights<Float>&, const float*,      \
                              LayerSaved<Float>&, LayerScratch<Float>&, float*);                \
   template void LayerBackward(const LayerShape&, const LayerWeights<Float>&, double,           \

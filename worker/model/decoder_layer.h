@@ -59,6 +59,11 @@ struct LayerShape {
   int64_t tokens() const { return attention.batch * attention.sequence; }
 };
 
+// x + attention(norm(x)): reads saved.x; writes saved.x_mid.
+template <typename Float>
+void AttentionHalfForward(const LayerShape& shape, const LayerWeights<Float>& weights,
+                          LayerSaved<Float>& saved, LayerScratch<Float>& scratch);
+
 // Reads saved.x; writes y_Td. noise_TN as in GateForward; unused in a dense model.
 template <typename Float>
 void LayerForward(const LayerShape& shape, const LayerWeights<Float>& weights,

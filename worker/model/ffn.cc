@@ -11,6 +11,7 @@
 namespace moe::model {
 namespace {
 
+using kernels::Buffer;
 using kernels::CombineRows;
 using kernels::Dispatch;
 using kernels::GatherRows;
@@ -49,40 +50,75 @@ void ForEachExpert(const Dispatch& dispatch, FfnScratch<Float>& scratch, const B
   });
 }
 
+void AddBias(const float* bias_d, int64_t tokens, int64_t d, float* y_Td) {
+  kernels::ParallelFor(tokens, 64, [=](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t i = 0; i < d; ++i) y_Td[t * d + i] += bias_d[i];
+    }
+  });
+}
+
+// sum_d += the sum of the rows; threads split the columns, so that there is one order of addition.
+template <typename Float>
+void SumRows(const Float* rows_Td, int64_t tokens, int64_t d, float* sum_d) {
+  kernels::ParallelFor(d, 64, [=](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t i = begin; i < end; ++i) sum_d[i] += static_cast<float>(rows_Td[t * d + i]);
+    }
+  });
+}
+
+// y_Td += down(silu(gate x) * up x)
+template <typename Float>
+void SwiGluFfnForward(const Float* gate_up_weight, const Float* down_weight, const Float* x_Td,
+                      int64_t tokens, int64_t d, int64_t n, Buffer<Float>& saved_gate_up,
+                      FfnScratch<Float>& scratch, float* y_Td) {
+  scratch.experts.resize(std::max<size_t>(scratch.experts.size(), 1));
+  Float* gate_up = saved_gate_up.Reserve(tokens * 2 * n);
+  Float* h = scratch.experts[0].h.Reserve(tokens * n);
+  Gemm(Matrix<const Float>(x_Td, tokens, d),
+       Matrix<const Float>(gate_up_weight, 2 * n, d).Transposed(), Output::kOverwrite,
+       Matrix<Float>(gate_up, tokens, 2 * n));
+  SwiGluForward<Float>(gate_up, /*scale=*/nullptr, tokens, n, h);
+  Gemm(Matrix<const Float>(h, tokens, n), Matrix<const Float>(down_weight, d, n).Transposed(),
+       Output::kAdd, Matrix<float>(y_Td, tokens, d));
+}
+
+// Weight gradients are added; `output` says whether dx_Td is.
+template <typename Float>
+void SwiGluFfnBackward(const Float* gate_up_weight, const Float* down_weight, const Float* x_Td,
+                       const Float* dy_Td, int64_t tokens, int64_t d, int64_t n,
+                       const Buffer<Float>& saved_gate_up, FfnScratch<Float>& scratch,
+                       float* dgate_up_weight, float* ddown_weight, Output output, float* dx_Td) {
+  Float* h = scratch.experts[0].h.Reserve(tokens * n);
+  Float* dh = scratch.experts[0].dh.Reserve(tokens * n);
+  Float* dgate_up = scratch.experts[0].dgate_up.Reserve(tokens * 2 * n);
+  const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d), dgu(dgate_up, tokens, 2 * n);
+
+  Gemm(dy, Matrix<const Float>(down_weight, d, n), Output::kOverwrite,
+       Matrix<Float>(dh, tokens, n));
+  SwiGluBackward<Float>(dh, saved_gate_up.data(), /*scale=*/nullptr, tokens, n, dgate_up,
+                        /*dscale=*/nullptr, h);
+  Gemm(dy.Transposed(), Matrix<const Float>(h, tokens, n), Output::kAdd,
+       Matrix<float>(ddown_weight, d, n));
+  Gemm(dgu.Transposed(), x, Output::kAdd, Matrix<float>(dgate_up_weight, 2 * n, d));
+  Gemm(dgu, Matrix<const Float>(gate_up_weight, 2 * n, d), output, Matrix<float>(dx_Td, tokens, d));
+}
+
 }  // namespace
 
 template <typename Float>
 void DenseFfnForward(const FfnWeights<Float>& weights, const Float* x_Td, int64_t tokens, int64_t d,
                      int64_t n, FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td) {
-  scratch.experts.resize(std::max<size_t>(scratch.experts.size(), 1));
-  Float* gate_up = saved.gate_up.Reserve(tokens * 2 * n);
-  Float* h = scratch.experts[0].h.Reserve(tokens * n);
-  Gemm(Matrix<const Float>(x_Td, tokens, d),
-       Matrix<const Float>(weights.gate_up, 2 * n, d).Transposed(), Output::kOverwrite,
-       Matrix<Float>(gate_up, tokens, 2 * n));
-  SwiGluForward<Float>(gate_up, /*scale=*/nullptr, tokens, n, h);
-  Gemm(Matrix<const Float>(h, tokens, n), Matrix<const Float>(weights.down, d, n).Transposed(),
-       Output::kAdd, Matrix<float>(y_Td, tokens, d));
+  SwiGluFfnForward(weights.gate_up, weights.down, x_Td, tokens, d, n, saved.gate_up, scratch, y_Td);
 }
 
 template <typename Float>
 void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const Float* dy_Td,
                       int64_t tokens, int64_t d, int64_t n, const FfnSaved<Float>& saved,
                       FfnScratch<Float>& scratch, const FfnGradients& gradients, float* dx_Td) {
-  Float* h = scratch.experts[0].h.Reserve(tokens * n);
-  Float* dh = scratch.experts[0].dh.Reserve(tokens * n);
-  Float* dgate_up = scratch.experts[0].dgate_up.Reserve(tokens * 2 * n);
-  const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d), dgu(dgate_up, tokens, 2 * n);
-
-  Gemm(dy, Matrix<const Float>(weights.down, d, n), Output::kOverwrite,
-       Matrix<Float>(dh, tokens, n));
-  SwiGluBackward<Float>(dh, saved.gate_up.data(), /*scale=*/nullptr, tokens, n, dgate_up,
-                        /*dscale=*/nullptr, h);
-  Gemm(dy.Transposed(), Matrix<const Float>(h, tokens, n), Output::kAdd,
-       Matrix<float>(gradients.down, d, n));
-  Gemm(dgu.Transposed(), x, Output::kAdd, Matrix<float>(gradients.gate_up, 2 * n, d));
-  Gemm(dgu, Matrix<const Float>(weights.gate_up, 2 * n, d), Output::kOverwrite,
-       Matrix<float>(dx_Td, tokens, d));
+  SwiGluFfnBackward(weights.gate_up, weights.down, x_Td, dy_Td, tokens, d, n, saved.gate_up,
+                    scratch, gradients.gate_up, gradients.down, Output::kOverwrite, dx_Td);
 }
 
 template <typename Float>
@@ -97,8 +133,7 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   dispatch.Build(saved.gate.indices.data(), tokens, k, N);
   float* row_scale = saved.row_scale.Reserve(tokens * k);
   for (int64_t row = 0; row < tokens * k; ++row) {
-    row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] *
-                     static_cast<float>(config.score_scale_factor);
+    row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] * weights.scale;
   }
 
   Float* gate_up = saved.gate_up.Reserve(tokens * k * 2 * n);
@@ -117,6 +152,11 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
          Matrix<Float>(out_rows + rows.first * d, rows.count, d));
   });
   CombineRows<Float>(dispatch, out_rows, d, y_Td);
+  if (weights.shared_gate_up != nullptr) {
+    SwiGluFfnForward(weights.shared_gate_up, weights.shared_down, x_Td, tokens, d,
+                     config.shared_width, saved.shared_gate_up, scratch, y_Td);
+  }
+  if (weights.output_bias != nullptr) AddBias(weights.output_bias, tokens, d, y_Td);
 }
 
 template <typename Float>
@@ -155,11 +195,23 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
 
   float* dscores = scratch.dscores.Reserve(tokens * k);
   for (int64_t slot = 0; slot < tokens * k; ++slot) {
-    dscores[slot] =
-        dscale[dispatch.row_of_slot[slot]] * static_cast<float>(config.score_scale_factor);
+    dscores[slot] = dscale[dispatch.row_of_slot[slot]] * weights.scale;
+  }
+  if (gradients.scale != nullptr) {
+    double sum = 0;
+    for (int64_t slot = 0; slot < tokens * k; ++slot) {
+      sum += double{dscale[dispatch.row_of_slot[slot]]} * saved.gate.scores[slot];
+    }
+    *gradients.scale += static_cast<float>(sum);
   }
   std::fill_n(dx_Td, tokens * d, 0.0f);
   CombineRows<Float>(dispatch, dx_rows, d, dx_Td);
+  if (weights.shared_gate_up != nullptr) {
+    SwiGluFfnBackward(weights.shared_gate_up, weights.shared_down, x_Td, dy_Td, tokens, d,
+                      config.shared_width, saved.shared_gate_up, scratch, gradients.shared_gate_up,
+                      gradients.shared_down, Output::kAdd, dx_Td);
+  }
+  if (gradients.output_bias != nullptr) SumRows(dy_Td, tokens, d, gradients.output_bias);
   GateBackward(config, estimator, weights.gate, x_fp32_Td, d, saved.gate, dscores, balance_scale,
                gradients.gate, dx_Td);
 }

@@ -1,6 +1,7 @@
 // The feed-forward part of a decoder layer, forward and backward: dense, or a mixture of experts.
 //
-// T tokens, d hidden size, n FFN (or expert) width, N experts, k experts per token, R = T k rows.
+// T tokens, d hidden size, n FFN (or expert) width, N experts, k experts per token, R = T k rows,
+// m width of the shared expert.
 // Float is what the model computes in: float or c10::BFloat16.
 #pragma once
 
@@ -20,13 +21,22 @@ template <typename Float>
 struct FfnWeights {
   const Float* gate_up = nullptr;  // [2 n, d], or [N, 2 n, d]
   const Float* down = nullptr;     // [d, n], or [N, d, n]
-  GateWeights gate;                // of a mixture
+  // Of a mixture.
+  GateWeights gate;
+  float scale = 1;                        // on every routed expert's output
+  const Float* shared_gate_up = nullptr;  // [2 m, d]; null without a shared expert
+  const Float* shared_down = nullptr;     // [d, m]
+  const float* output_bias = nullptr;     // [d]; null without one
 };
 
 struct FfnGradients {
   float* gate_up = nullptr;
   float* down = nullptr;
   GateGradients gate;
+  float* scale = nullptr;  // [1]; null where the scale is a constant
+  float* shared_gate_up = nullptr;
+  float* shared_down = nullptr;
+  float* output_bias = nullptr;
 };
 
 // What one layer keeps from its forward to its backward.
@@ -35,7 +45,8 @@ struct FfnSaved {
   kernels::Buffer<Float> gate_up;  // [T, 2 n], or [R, 2 n]
   GateResult gate;
   kernels::Dispatch dispatch;
-  kernels::Buffer<float> row_scale;  // [R]: score * score_scale_factor
+  kernels::Buffer<float> row_scale;       // [R]: score * scale
+  kernels::Buffer<Float> shared_gate_up;  // [T, 2 m]
 };
 
 // Room for one expert at a time, or for the dense FFN.
@@ -63,8 +74,8 @@ void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const
                       int64_t tokens, int64_t d, int64_t n, const FfnSaved<Float>& saved,
                       FfnScratch<Float>& scratch, const FfnGradients& gradients, float* dx_Td);
 
-// y_Td += sum over a token's experts of score * scale factor * expert(x). The gate reads x_fp32_Td,
-// the same values before rounding. noise_TN as in GateForward.
+// y_Td += sum over a token's experts of score * scale * expert(x), + shared expert(x), + bias. The
+// gate reads x_fp32_Td, the same values before rounding. noise_TN as in GateForward.
 template <typename Float>
 void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,

@@ -41,16 +41,17 @@ class Mapper {
   std::vector<HfTensor> tensors_;
 };
 
-void MapFfn(const artefacts::ModelConfig& config, const std::string& ours,
-            const std::string& theirs, Mapper& mapper) {
+// A plain FFN of width n.
+void MapDense(const std::string& ours, const std::string& theirs, int64_t n, int64_t d,
+              Mapper& mapper) {
+  mapper.Parts(ours + "gate_up",
+               {{theirs + "gate_proj.weight", {n, d}}, {theirs + "up_proj.weight", {n, d}}});
+  mapper.Whole(ours + "down", theirs + "down_proj.weight");
+}
+
+void MapMixture(const artefacts::ModelConfig& config, const std::string& ours,
+                const std::string& theirs, Mapper& mapper) {
   const int64_t d = config.hidden_size;
-  if (!config.is_moe()) {
-    const int64_t n = config.intermediate_size;
-    mapper.Parts(ours + "gate_up", {{theirs + "mlp.gate_proj.weight", {n, d}},
-                                    {theirs + "mlp.up_proj.weight", {n, d}}});
-    mapper.Whole(ours + "down", theirs + "mlp.down_proj.weight");
-    return;
-  }
   const std::string gate = theirs + "mlp.gate.";
   if (config.moe.gate_network == "mlp") {
     mapper.Whole(ours + "router.0", gate + "gate_network.0.weight");
@@ -70,6 +71,13 @@ void MapFfn(const artefacts::ModelConfig& config, const std::string& ours,
   }
   mapper.Parts(ours + "experts.gate_up", gate_up);
   mapper.Parts(ours + "experts.down", down);
+  if (config.moe.learn_scale) {
+    mapper.Whole(ours + "scale", theirs + "mlp.calculator.mlp_norm.weight");
+  }
+  if (config.moe.shared_width > 0) {
+    MapDense(ours + "shared.", theirs + "mlp.shared_expert.", config.moe.shared_width, d, mapper);
+  }
+  if (config.moe.output_bias) mapper.Whole(ours + "output_bias", theirs + "mlp.output_bias");
 }
 
 bool EndsWith(const std::string& text, const std::string& end) {
@@ -95,7 +103,11 @@ std::vector<HfTensor> HfTensors(const artefacts::ModelConfig& config,
                                 {theirs + "self_attn.v_proj.weight", {kv_rows, d}}});
     mapper.Whole(ours + "attn_out", theirs + "self_attn.o_proj.weight");
     mapper.Whole(ours + "ffn_norm", theirs + "post_attention_layernorm.weight");
-    MapFfn(config, ours, theirs, mapper);
+    if (config.is_moe_layer(i)) {
+      MapMixture(config, ours, theirs, mapper);
+    } else {
+      MapDense(ours, theirs + "mlp.", config.intermediate_size, d, mapper);
+    }
   }
   mapper.Whole("norm", "model.norm.weight");
   if (layout.Has("lm_head")) mapper.Whole("lm_head", "lm_head.weight");

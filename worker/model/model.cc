@@ -145,9 +145,9 @@ struct ModelArena {
 
 // Fills LayerWeights or LayerGradients, whose fields have the same names.
 template <typename Layer, typename Arena>
-Layer FindLayer(const Arena& arena, int64_t index, bool is_moe) {
+Layer FindLayer(const Arena& arena, const ModelConfig& config, int64_t index) {
   const std::string prefix = "layers." + std::to_string(index) + ".";
-  const std::string ffn = is_moe ? prefix + "experts." : prefix;
+  const std::string ffn = config.is_moe_layer(index) ? prefix + "experts." : prefix;
   Layer layer;
   layer.attn_norm = arena.M(prefix + "attn_norm");
   layer.qkv = arena.C(prefix + "qkv");
@@ -158,6 +158,9 @@ Layer FindLayer(const Arena& arena, int64_t index, bool is_moe) {
   layer.ffn.gate.router_0 = arena.M(prefix + "router.0");
   layer.ffn.gate.router_2 = arena.M(prefix + "router.2");
   layer.ffn.gate.noise = arena.M(prefix + "noise");
+  layer.ffn.shared_gate_up = arena.C(prefix + "shared.gate_up");
+  layer.ffn.shared_down = arena.C(prefix + "shared.down");
+  layer.ffn.output_bias = arena.M(prefix + "output_bias");
   return layer;
 }
 
@@ -177,7 +180,11 @@ class TypedModel final : public Model::Impl {
     head_ = arena.C(HeadName());
     layers_.clear();
     for (int64_t i = 0; i < config_.num_layers; ++i) {
-      layers_.push_back(FindLayer<LayerWeights<Float>>(arena, i, config_.is_moe()));
+      layers_.push_back(FindLayer<LayerWeights<Float>>(arena, config_, i));
+      if (!config_.is_moe_layer(i)) continue;
+      const float* learned = arena.M(ScaleName(i));
+      layers_.back().ffn.scale =
+          learned != nullptr ? *learned : static_cast<float>(config_.moe.ScaleFactor(i));
     }
   }
 
@@ -207,8 +214,9 @@ class TypedModel final : public Model::Impl {
                              arena.M("norm"));
     const LayerShape shape = Shape(tokens);
     for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
-      LayerBackward(shape, layers_[i], grad_scale, saved_[i], scratch_,
-                    FindLayer<LayerGradients>(arena, i, config_.is_moe()), dx);
+      LayerGradients layer = FindLayer<LayerGradients>(arena, config_, i);
+      layer.ffn.scale = arena.M(ScaleName(i));
+      LayerBackward(shape, layers_[i], grad_scale, saved_[i], scratch_, layer, dx);
     }
     EmbedBackward(tokens, dx, arena.M("embed"));
     return result;
@@ -240,6 +248,9 @@ class TypedModel final : public Model::Impl {
   }
 
  private:
+  static std::string ScaleName(int64_t layer) {
+    return "layers." + std::to_string(layer) + ".scale";
+  }
   const char* HeadName() const { return config_.tie_word_embeddings ? "embed" : "lm_head"; }
 
   const Float* ComputeCopy(const float* master) {
@@ -288,7 +299,7 @@ class TypedModel final : public Model::Impl {
     const LayerShape shape = Shape(tokens);
     for (int64_t i = 0; i < L; ++i) {
       const float* drawn = nullptr;
-      if (noise != nullptr && config_.is_moe() && config_.moe.add_noise) {
+      if (noise != nullptr && config_.is_moe_layer(i) && config_.moe.add_noise) {
         float* draws = noise_.Reserve(T * N);
         DrawGateNoise(*noise, i, tokens.batch, tokens.sequence, N, draws);
         drawn = draws;
@@ -299,7 +310,7 @@ class TypedModel final : public Model::Impl {
       if (!is_last && keep) y = saved_[i + 1].x.Reserve(T * d);
       LayerForward(shape, layers_[i], drawn, saved, scratch_, y);
       if (!keep) {
-        if (config_.is_moe()) AddRouting(saved.ffn.gate, evaluated_);
+        AddRouting(i, saved.ffn.gate, evaluated_);
         if (!is_last) std::copy_n(y, T * d, saved.x.data());
       }
     }
@@ -313,13 +324,18 @@ class TypedModel final : public Model::Impl {
   BatchResult Result(const Tokens& tokens) const {
     BatchResult result;
     result.targets_per_sample = tokens.sequence - 1;
-    if (config_.is_moe()) {
-      for (int64_t i = 0; i < config_.num_layers; ++i) AddRouting(saved_[i].ffn.gate, result);
-    }
+    for (int64_t i = 0; i < config_.num_layers; ++i) AddRouting(i, saved_[i].ffn.gate, result);
     return result;
   }
 
-  static void AddRouting(const GateResult& gate, BatchResult& result) {
+  void AddRouting(int64_t layer, const GateResult& gate, BatchResult& result) const {
+    if (!config_.is_moe()) return;
+    if (!config_.is_moe_layer(layer)) {
+      const size_t N = static_cast<size_t>(config_.moe.num_experts);
+      result.routing.push_back(
+          {.load = std::vector<int64_t>(N), .importance = std::vector<double>(N)});
+      return;
+    }
     result.balance_loss += gate.balance_loss;
     result.routing.push_back({.load = gate.routed, .importance = gate.importance});
   }

@@ -45,7 +45,8 @@ struct BatchResult {
   std::vector<double> sample_loss_sum;  // per sample: sum of -log p over its S - 1 targets, nats
   int64_t targets_per_sample = 0;       // S - 1
   double balance_loss = 0;              // summed over layers, weighted
-  std::vector<LayerRouting> routing;    // per layer; empty for a dense model
+  // Per layer, with zeros for a layer of a mixture that was left dense; empty for a dense model.
+  std::vector<LayerRouting> routing;
 
   double MeanLoss() const;  // over all targets
 };

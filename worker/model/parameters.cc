@@ -41,7 +41,7 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
     add(layer + "qkv", {qkv_rows, d});
     add(layer + "attn_out", {d, config.num_heads * hd});
     add(layer + "ffn_norm", {d}, /*decay=*/false);
-    if (!config.is_moe()) {
+    if (!config.is_moe_layer(i)) {
       add(layer + "gate_up", {2 * config.intermediate_size, d});
       add(layer + "down", {d, config.intermediate_size});
       continue;
@@ -54,6 +54,12 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
     const int64_t idle_experts = N - moe.top_k;
     add(layer + "experts.gate_up", {N, 2 * n, d}, /*decay=*/true, idle_experts * 2 * n * d);
     add(layer + "experts.down", {N, d, n}, /*decay=*/true, idle_experts * d * n);
+    if (moe.learn_scale) add(layer + "scale", {1}, /*decay=*/false);
+    if (moe.shared_width > 0) {
+      add(layer + "shared.gate_up", {2 * moe.shared_width, d});
+      add(layer + "shared.down", {d, moe.shared_width});
+    }
+    if (moe.output_bias) add(layer + "output_bias", {d}, /*decay=*/false);
   }
   add("norm", {d}, /*decay=*/false);
   if (!config.tie_word_embeddings) add("lm_head", {config.vocab_size, d});

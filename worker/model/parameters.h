@@ -5,20 +5,24 @@
 // range, and the optimizer one pass.
 //
 // d hidden size, V vocabulary, H heads, K key/value heads, hd head size, n FFN (or expert) width,
-// N experts.
+// N experts, m width of the shared expert.
 //
 //   embed                      [V, d]
 //   layers.i.attn_norm         [d]
 //   layers.i.qkv               [(H + 2 K) hd, d]     rows: all q heads, all k heads, all v heads
 //   layers.i.attn_out          [d, H hd]
 //   layers.i.ffn_norm          [d]
-//   dense:  layers.i.gate_up   [2 n, d]              rows: gate, up
+//   dense:  layers.i.gate_up   [2 n, d]              rows: gate, up; in layers without experts
 //           layers.i.down      [d, n]
 //   MoE:    layers.i.router.0  [N, d]
 //           layers.i.router.2  [N, N]                only with the mlp gate network
 //           layers.i.noise     [N, d]                only with gate noise
 //           layers.i.experts.gate_up [N, 2 n, d]     per expert: gate rows, up rows
 //           layers.i.experts.down    [N, d, n]
+//           layers.i.scale     [1]                   only where the scale is learned
+//           layers.i.shared.gate_up [2 m, d]         only with a shared expert
+//           layers.i.shared.down    [d, m]
+//           layers.i.output_bias    [d]              only with an output bias
 //   norm                       [d]
 //   lm_head                    [V, d]                absent where embeddings are tied
 #pragma once
@@ -36,7 +40,7 @@ struct Parameter {
   std::vector<int64_t> shape;
   int64_t offset = 0;  // first element in the arena; a multiple of 64, so rows start aligned
   int64_t numel = 0;
-  bool decay = true;  // weight decay applies: everything but norm weights, as published
+  bool decay = true;  // weight decay applies: to matrices, as published
 };
 
 class ParameterLayout {

@@ -105,7 +105,7 @@ at::Tensor Experts(const artefacts::MoeConfig& config, const GateOutput& gate,
         at::where(gate.indices_Tk == e, gate.scores_Tk, at::zeros_like(gate.scores_Tk))
             .sum(1, /*keepdim=*/true);
     const at::Tensor expert = Linear(SwiGlu(Linear(x_Td, gate_up[e])), down[e]);
-    y = y + weight * config.score_scale_factor * expert;
+    y = y + weight * expert;
   }
   return y;
 }
@@ -129,7 +129,7 @@ Output Forward(const ModelConfig& config, const ParameterLayout& layout, LoadEst
     x = x + Attention(config, RmsNorm(x, find(layer + "attn_norm"), config.rms_norm_eps),
                       find(layer + "qkv"), find(layer + "attn_out"));
     const at::Tensor h = RmsNorm(x, find(layer + "ffn_norm"), config.rms_norm_eps);
-    if (!config.is_moe()) {
+    if (!config.is_moe_layer(i)) {
       x = x + Linear(SwiGlu(Linear(h, find(layer + "gate_up"))), find(layer + "down"));
       continue;
     }
@@ -143,9 +143,15 @@ Output Forward(const ModelConfig& config, const ParameterLayout& layout, LoadEst
     const GateOutput gate = Gate(
         config.moe, estimator,
         {find(layer + "router.0"), find(layer + "router.2"), find(layer + "noise")}, h_Td, draws);
-    x = x + Experts(config.moe, gate, find(layer + "experts.gate_up"), find(layer + "experts.down"),
-                    h_Td)
-                .view({B, S, d});
+    const at::Tensor routed = Experts(config.moe, gate, find(layer + "experts.gate_up"),
+                                      find(layer + "experts.down"), h_Td);
+    const at::Tensor scale = find(layer + "scale");
+    at::Tensor y = scale.defined() ? routed * scale : routed * config.moe.ScaleFactor(i);
+    if (const at::Tensor gate_up = find(layer + "shared.gate_up"); gate_up.defined()) {
+      y = y + Linear(SwiGlu(Linear(h_Td, gate_up)), find(layer + "shared.down"));
+    }
+    if (const at::Tensor bias = find(layer + "output_bias"); bias.defined()) y = y + bias;
+    x = x + y.view({B, S, d});
     out.balance_loss = out.balance_loss + gate.balance_loss;
     out.gates.push_back(gate);
   }

@@ -31,15 +31,15 @@ GateOutput Gate(const artefacts::MoeConfig& config, LoadEstimator estimator,
                 const GateWeights& weights, const at::Tensor& x_Td,
                 const at::Tensor& standard_normal_TN);
 
-// gate_up [N, 2 n, d], down [N, d, n]. [T, d].
+// gate_up [N, 2 n, d], down [N, d, n]. [T, d]: the sum of score * expert(x).
 at::Tensor Experts(const artefacts::MoeConfig& config, const GateOutput& gate,
                    const at::Tensor& gate_up, const at::Tensor& down, const at::Tensor& x_Td);
 
 struct Output {
   at::Tensor logits_BSV;
-  at::Tensor mean_loss;     // over all targets
-  at::Tensor balance_loss;  // summed over layers, weighted
-  std::vector<GateOutput> gates;
+  at::Tensor mean_loss;           // over all targets
+  at::Tensor balance_loss;        // summed over layers, weighted
+  std::vector<GateOutput> gates;  // of the layers that have experts
 };
 
 // `parameters` is the arena, in the type to compute in; where it requires a gradient,

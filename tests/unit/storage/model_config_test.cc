@@ -128,8 +128,55 @@ TEST(ParseHfConfig, UnsupportedMixtures_AreRefusedByName) {
   ExpectRefused(With(Moe(), "gate_type", "SwitchBalancedGate"), "gate_type=\"SwitchBalancedGate\"");
   ExpectRefused(With(Moe(), "calculator_type", "SwitchDropTokenCalculator"), "calculator_type=");
   ExpectRefused(With(Moe(), "gate_network", "cnn"), "gate_network 'cnn' is not supported");
-  ExpectRefused(With(Moe(), "score_scale_factor", {1.0, 2.0, 1.0}), "score_scale_factor=[1.0,2.0");
+  ExpectRefused(With(Moe(), "score_scale_factor", {1.0, 2.0}),
+                "score_scale_factor is a list of 2 factors");
+  ExpectRefused(With(Moe(), "score_scale_factor", {1.0, 0.0, 1.0}),
+                "score_scale_factor=0 is out of range");
   ExpectRefused(With(Moe(), "score_scale_factor", -1.0), "score_scale_factor=-1 is out of range");
+}
+
+Json Extended() {
+  Json config = Moe();
+  config.update({{"model_type", "llama_moe_extended"},
+                 {"score_scale_factor", {1.5, 2.0, 1.0}},
+                 {"shared_expert_width", 20},
+                 {"dense_layers", {0, 2}},
+                 {"mlp_output_bias", true}});
+  return config;
+}
+
+TEST(ParseHfConfig, ExtendedMixture_ParsesBackToTheSame) {
+  const auto config = ParseHfConfig(Extended(), "config.json");
+  ASSERT_TRUE(config.ok()) << ToString(config.status());
+  EXPECT_EQ(config->moe.shared_width, 20);
+  EXPECT_EQ(config->moe.ScaleFactor(1), 2.0);
+  EXPECT_TRUE(config->moe.output_bias);
+  EXPECT_EQ(config->num_moe_layers(), 1);
+  EXPECT_FALSE(config->is_moe_layer(0));
+  EXPECT_TRUE(config->is_moe_layer(1));
+  EXPECT_FALSE(config->is_moe_layer(2));
+  const Json json = ToHfConfig(*config, "float32");
+  EXPECT_EQ(json["model_type"], "llama_moe_extended");
+  EXPECT_EQ(json["dense_layers"], Json({0, 2}));
+  const auto back = ParseHfConfig(json, "c");
+  ASSERT_TRUE(back.ok()) << ToString(back.status());
+  EXPECT_EQ(ToHfConfig(*back, "float32"), json);
+}
+
+TEST(ParseHfConfig, ImpossibleExtensions_AreRefusedByName) {
+  ExpectRefused(With(Extended(), "dense_layers", {0, 1, 2}), "dense_layers names all 3 layers");
+  ExpectRefused(With(Extended(), "dense_layers", {2, 0}), "dense_layers=[2, 0] must ascend");
+  ExpectRefused(With(Extended(), "dense_layers", {3}), "dense_layers=[3] must ascend from 0 to");
+  ExpectRefused(With(Extended(), "dense_layers", {0.5}), "dense_layers: 0.5 is not a layer");
+  ExpectRefused(With(Extended(), "shared_expert_width", -1),
+                "shared_expert_width=-1 is out of range");
+}
+
+TEST(ParseHfConfig, LearnedScale_IsThePublishedWeightNorm) {
+  const auto config = ParseHfConfig(With(Moe(), "add_weight_norm", true), "config.json");
+  ASSERT_TRUE(config.ok()) << ToString(config.status());
+  EXPECT_TRUE(config->moe.learn_scale);
+  EXPECT_EQ(ToHfConfig(*config, "float32")["model_type"], "llama_moe");
 }
 
 TEST(ParseHfConfig, PublishedMixtureLayout_IsRead) {

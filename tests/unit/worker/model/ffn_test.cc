@@ -43,7 +43,10 @@ class MoeFfn : public ::testing::Test {
   }
 
   FfnWeights<float> Weights() const {
-    return {.gate_up = layer_.gate_up.data(), .down = layer_.down.data(), .gate = layer_.MlpGate()};
+    return {.gate_up = layer_.gate_up.data(),
+            .down = layer_.down.data(),
+            .gate = layer_.MlpGate(),
+            .scale = static_cast<float>(layer_.config.score_scale_factor)};
   }
 
   static std::vector<float> Slice(const std::vector<float>& v, int64_t begin, int64_t count) {

@@ -35,6 +35,21 @@ TEST(ParameterLayout, Mixture_CountsIdleExpertsAsInactive) {
   EXPECT_EQ(layout.total_parameters() - layout.active_parameters(), 30 * 12 * 3 * 96 * 576);
 }
 
+TEST(ParameterLayout, ExtendedMixture_CountsSharedExpertsAndDenseLayersAsActive) {
+  artefacts::ModelConfig config = SmolLm2();
+  config.moe = {.num_experts = 14, .top_k = 2, .expert_width = 96, .add_noise = false};
+  config.moe.gate_network = "linear";
+  config.moe.shared_width = 192;
+  config.moe.dense_layers = {0, 29};
+  config.moe.output_bias = true;
+  const ParameterLayout layout(config);
+  EXPECT_EQ(layout.total_parameters(), 134'515'008 + 28 * (14 * 576 + 576));
+  EXPECT_EQ(layout.total_parameters() - layout.active_parameters(), 28 * 12 * 3 * 96 * 576);
+  EXPECT_TRUE(layout.Has("layers.0.gate_up"));
+  EXPECT_FALSE(layout.Has("layers.0.shared.gate_up"));
+  EXPECT_FALSE(layout.Find("layers.1.output_bias").decay);
+}
+
 TEST(ParameterLayout, RangesAreAlignedAndDisjoint) {
   artefacts::ModelConfig config = SmolLm2();
   config.hidden_size = 50;  // not a multiple of the alignment

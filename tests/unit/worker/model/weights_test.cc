@@ -59,6 +59,16 @@ artefacts::ModelConfig MoeConfig(const std::string& gate_network) {
   return config;
 }
 
+artefacts::ModelConfig ExtendedConfig() {
+  artefacts::ModelConfig config = MoeConfig("linear");
+  config.num_layers = 3;
+  config.moe.learn_scale = true;
+  config.moe.shared_width = 20;
+  config.moe.dense_layers = {1};
+  config.moe.output_bias = true;
+  return config;
+}
+
 // Every parameter random, padding zero.
 at::Tensor RandomArena(const artefacts::ModelConfig& config) {
   const ParameterLayout layout(config);
@@ -183,7 +193,8 @@ INSTANTIATE_TEST_SUITE_P(Models, HfRoundTripTest,
                          ::testing::Values(Case{"DenseTied", DenseConfig()},
                                            Case{"DenseUntied", UntiedConfig()},
                                            Case{"MlpGate", MoeConfig("mlp")},
-                                           Case{"LinearGate", MoeConfig("linear")}),
+                                           Case{"LinearGate", MoeConfig("linear")},
+                                           Case{"Extended", ExtendedConfig()}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST_F(WeightsTest, HfTensors_OfDense_PutQueryKeyValueInOneParameter) {
