@@ -123,7 +123,7 @@ class Server::Impl {
         [this](Turn& turn, const v1::Job& job, v1::JobState from, v1::JobState to) {
           metrics_.OnJobState(turn.monotonic_millis, job, from, to);
           if (IsEnded(to) && from != v1::JOB_STATE_UNSPECIFIED) {
-            supervisor_->TellLogFollowers(turn, *ParseJobId(job.job_id()));
+            supervisor_->log_followers().Tell(turn, *ParseJobId(job.job_id()));
           }
         });
     MOE_RETURN_IF_ERROR(jobs_->Load());

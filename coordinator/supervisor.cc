@@ -6,17 +6,17 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
-#include <regex>
 #include <utility>
 
 #include "common/check.h"
 #include "common/file.h"
-#include "common/json.h"
 #include "common/net/protocol_version.h"
 #include "common/status.h"
-#include "coordinator/base64.h"
+#include "coordinator/input_resolver.h"
 #include "coordinator/job_spec.h"
 #include "coordinator/job_state.h"
+#include "coordinator/orphans.h"
+#include "coordinator/run_spec.h"
 #include "coordinator/timestamp.h"
 
 namespace moe::coordinator {
@@ -26,30 +26,20 @@ namespace {
 // a time; the rest is margin.
 constexpr int kMaxDecisions = 16;
 
-v1::AttemptRef RefOf(uint64_t job, int32_t attempt) {
-  v1::AttemptRef ref;
-  ref.set_job_id(FormatJobId(job));
-  ref.set_attempt(attempt);
-  return ref;
-}
-
 bool SameBits(double a, double b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
 
-bool IsInside(const std::string& path, const std::string& folder) {
-  return path == folder || (path.size() > folder.size() && path.rfind(folder, 0) == 0 &&
-                            path[folder.size()] == '/' && path.find("/../") == std::string::npos);
-}
-
-std::string ExitText(int32_t rank, const v1::RankExited& exited) {
-  if (exited.signal() != 0) {
-    return fmt::format("rank {} was ended by signal {} ({})", rank, exited.signal(),
-                       ::strsignal(exited.signal()));
-  }
-  if (exited.exit_code() < 0) return fmt::format("rank {} is gone, it is not known how", rank);
-  return fmt::format("rank {} ended with exit status {} and no report", rank, exited.exit_code());
-}
-
 }  // namespace
+
+Supervisor::Supervisor(Options options, Parts parts)
+    : options_(std::move(options)),
+      parts_(parts),
+      messages_(parts.jobs, parts.workers),
+      outputs_({.jobs = parts.jobs,
+                .catalog = parts.catalog,
+                .attempts = &attempts_,
+                .files = parts.files,
+                .file_work = parts.file_work,
+                .observer = parts.observer}) {}
 
 absl::Status Supervisor::Load(int64_t monotonic_millis) {
   MOE_RETURN_IF_ERROR(
@@ -61,7 +51,7 @@ absl::Status Supervisor::Load(int64_t monotonic_millis) {
         attempt.ended_millis = monotonic_millis;
         for (const v1::Placement& placement : attempt.record.placements()) {
           for (const int32_t slot : placement.slots()) {
-            Rank& rank = attempt.ranks.emplace_back();
+            AttemptRank& rank = attempt.ranks.emplace_back();
             rank.worker_id = placement.worker_id();
             rank.slot = slot;
             parts_.workers->Hold(rank.worker_id, slot, FormatAttempt(job, number));
@@ -72,7 +62,7 @@ absl::Status Supervisor::Load(int64_t monotonic_millis) {
   MOE_RETURN_IF_ERROR(parts_.store->ForEachRank([&](storage::RankKey key, v1::RankRecord record) {
     const auto it = attempts_.find({key.job, key.attempt});
     if (it == attempts_.end()) return;
-    Rank& rank = it->second.ranks.at(static_cast<size_t>(key.rank));
+    AttemptRank& rank = it->second.ranks.at(static_cast<size_t>(key.rank));
     rank.received_seq = record.report_seq();
     rank.record = std::move(record);
   }));
@@ -82,32 +72,8 @@ absl::Status Supervisor::Load(int64_t monotonic_millis) {
     if (record->job().state() == v1::JOB_STATE_STOPPING) attempt.stop_reason = "cancel";
   }
 
-  // Folders of attempts that are over: a crash may have come between the catalogue and the disk.
-  std::set<std::string> catalogued;
-  const v1::ListArtefactsResponse all = parts_.catalog->List({}, std::numeric_limits<int>::max(),
-                                                             std::numeric_limits<int64_t>::max());
-  for (const v1::Artefact& artefact : all.artefacts()) catalogued.insert(artefact.path());
-  static const std::regex kAttemptFolder("j[0-9]+\\.[0-9]+");
-  for (const char* kind : {"dataset", "model", "checkpoint", "report"}) {
-    const std::string folder = JoinPath(options_.artefact_root, kind);
-    if (!FileExists(folder)) continue;
-    MOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
-    for (const std::string& name : names) {
-      if (!std::regex_match(name, kAttemptFolder)) continue;
-      const size_t dot = name.find('.');
-      const AttemptId id = {*ParseJobId(name.substr(0, dot)), std::stoi(name.substr(dot + 1))};
-      if (attempts_.contains(id)) continue;
-      const std::string path = JoinPath(folder, name);
-      std::set<std::string> keep;
-      for (auto it = catalogued.lower_bound(path); it != catalogued.end() && IsInside(*it, path);
-           ++it) {
-        keep.insert(*it);
-      }
-      parts_.file_work->Post(
-          [files = parts_.files, path, keep] { files->RemoveOthers(path, keep); });
-    }
-  }
-  return absl::OkStatus();
+  return RemoveOrphans(options_.artefact_root, attempts_, *parts_.catalog, parts_.files,
+                       parts_.file_work);
 }
 
 absl::Status Supervisor::Cancel(Turn& turn, v1::JobRecord& record, const std::string& reason) {
@@ -123,7 +89,7 @@ absl::Status Supervisor::Cancel(Turn& turn, v1::JobRecord& record, const std::st
     case v1::JOB_STATE_RUNNING: {
       parts_.jobs->Move(turn, record, JobChange::kStopAsked, v1::CAUSE_CANCELLED, text);
       const AttemptId id = {*ParseJobId(job.job_id()), job.attempt()};
-      Stop(turn, attempts_.at(id), "cancel", options_.stop_grace_ms);
+      messages_.Stop(turn, attempts_.at(id), "cancel", options_.stop_grace_ms);
       Settle(turn, id);
       return absl::OkStatus();
     }
@@ -176,60 +142,10 @@ void Supervisor::Schedule(Turn& turn) {
   }
 }
 
-absl::StatusOr<std::map<std::string, ResolvedInput>> Supervisor::ResolveInputs(
-    const v1::Job& job) const {
-  std::map<std::string, ResolvedInput> resolved;
-  for (const auto& [field, input] : InputsOf(job.spec())) {
-    if (input.has_path()) {
-      resolved[field].path = input.path();
-      continue;
-    }
-    // What a job of the same pipeline made comes before the newest of that name.
-    std::string reference = input.artefact();
-    if (reference.find(':') == std::string::npos) {
-      for (const std::string& need : job.need_job_ids()) {
-        const v1::Job& maker = parts_.jobs->Find(need)->job();
-        if (OutputName(maker.spec()) == reference && !maker.outputs().empty()) {
-          reference = *maker.outputs().rbegin();
-          break;
-        }
-      }
-    }
-    const v1::Artefact* artefact = parts_.catalog->Find(reference);
-    if (artefact == nullptr) {
-      return NotFound(
-          "{}={} is not in the catalogue any more; list what is there with: moectl "
-          "artefact list",
-          field, reference);
-    }
-    resolved[field] = {artefact->path(), *artefact};
-  }
-  return resolved;
-}
-
-absl::Status Supervisor::CheckInputs(const v1::Job& job,
-                                     const std::map<std::string, ResolvedInput>& inputs) const {
-  const auto dataset = inputs.find("dataset");
-  if (dataset == inputs.end() || !dataset->second.artefact.has_value()) return absl::OkStatus();
-  const std::optional<int64_t> expected = VocabularySize(*dataset->second.artefact);
-  for (const auto& [field, input] : inputs) {
-    if (field == "dataset" || !input.artefact.has_value() || !expected.has_value()) continue;
-    const std::optional<int64_t> vocabulary = VocabularySize(*input.artefact);
-    if (vocabulary.has_value() && *vocabulary != *expected) {
-      return InvalidArgument(
-          "{}={} has a vocabulary of {} tokens, dataset={} was made with {}; prepare the dataset "
-          "with the model's own tokenizer",
-          field, ArtefactReference(*input.artefact), *vocabulary,
-          ArtefactReference(*dataset->second.artefact), *expected);
-    }
-  }
-  return absl::OkStatus();
-}
-
 void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<SlotGrant>& grants) {
   v1::Job& job = *record.mutable_job();
-  const auto inputs = ResolveInputs(job);
-  const absl::Status usable = inputs.ok() ? CheckInputs(job, *inputs) : inputs.status();
+  const auto inputs = ResolveInputs(job, *parts_.jobs, *parts_.catalog);
+  const absl::Status usable = inputs.ok() ? CheckInputs(*inputs) : inputs.status();
   if (!usable.ok()) {
     parts_.jobs->Move(turn, record, JobChange::kFailed, v1::CAUSE_BAD_INPUT, Message(usable));
     schedule_needed_ = true;  // the slots are free for the next
@@ -248,7 +164,7 @@ void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<Slot
     placement.set_worker_id(grant.worker_id);
     for (const int32_t slot : grant.slots) {
       placement.add_slots(slot);
-      Rank& rank = attempt.ranks.emplace_back();
+      AttemptRank& rank = attempt.ranks.emplace_back();
       rank.worker_id = grant.worker_id;
       rank.slot = slot;
       parts_.workers->Hold(grant.worker_id, slot, FormatAttempt(number, job.attempt()));
@@ -285,90 +201,7 @@ void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<Slot
       fmt::format(
           "attempt {} on {}{}", attempt.number, fmt::join(places, ", "),
           facts.resume.has_value() ? fmt::format(", from step {}", facts.resume->step()) : ""));
-  for (const std::string& worker : WorkersOf(attempt)) SendStart(turn, attempt, worker);
-}
-
-std::set<std::string> Supervisor::WorkersOf(const Attempt& attempt) const {
-  std::set<std::string> workers;
-  for (const Rank& rank : attempt.ranks) workers.insert(rank.worker_id);
-  return workers;
-}
-
-// ---------------------------------------------------------------------------------------------
-// To workers
-
-void Supervisor::SendStart(Turn& turn, const Attempt& attempt, const std::string& worker_id) {
-  v1::SessionResponse message;
-  v1::StartAttempt& start = *message.mutable_start();
-  *start.mutable_attempt() = RefOf(attempt.job, attempt.number);
-  start.set_run_spec_json(attempt.record.run_spec_json());
-  start.set_kind(KindName(JobOf(attempt).job().spec()));
-  for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
-    if (attempt.ranks[rank].worker_id != worker_id) continue;
-    v1::RankPlacement& placement = *start.add_ranks();
-    placement.set_rank(static_cast<int32_t>(rank));
-    placement.set_slot(attempt.ranks[rank].slot);
-  }
-  parts_.workers->Send(turn, worker_id, std::move(message));
-}
-
-void Supervisor::SendForget(Turn& turn, const v1::AttemptRef& ref, const std::string& worker_id) {
-  v1::SessionResponse message;
-  *message.mutable_forget()->mutable_attempt() = ref;
-  parts_.workers->Send(turn, worker_id, std::move(message));
-}
-
-void Supervisor::SendCommand(Turn& turn, const Attempt& attempt, int32_t rank,
-                             const std::string& worker_id, const std::string& json) {
-  v1::SessionResponse message;
-  v1::RankCommand& command = *message.mutable_command();
-  *command.mutable_attempt() = RefOf(attempt.job, attempt.number);
-  command.set_rank(rank);
-  command.set_json(json);
-  parts_.workers->Send(turn, worker_id, std::move(message));
-}
-
-void Supervisor::SendDecision(Turn& turn, const Attempt& attempt, int32_t rank,
-                              const v1::ArtefactDecision& decision) {
-  const Json json = {{"type", "artefact"},
-                     {"path", decision.path()},
-                     {"committed", decision.committed()},
-                     {"error", decision.error()}};
-  SendCommand(turn, attempt, rank, attempt.ranks[static_cast<size_t>(rank)].worker_id,
-              json.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-void Supervisor::SendRendezvous(Turn& turn, const Attempt& attempt, const std::string& worker_id,
-                                const std::string& key, const std::string& value) {
-  const Json json = {{"type", "rendezvous"}, {"key", key}, {"value", EncodeBase64(value)}};
-  SendCommand(turn, attempt, -1, worker_id,
-              json.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-void Supervisor::Stop(Turn& turn, Attempt& attempt, const std::string& reason, int32_t grace_ms) {
-  attempt.stop_reason = reason;
-  std::set<std::string> workers;
-  for (const Rank& rank : attempt.ranks) {
-    if (!rank.record.gone()) workers.insert(rank.worker_id);
-  }
-  for (const std::string& worker : workers) {
-    v1::SessionResponse message;
-    v1::StopAttempt& stop = *message.mutable_stop();
-    *stop.mutable_attempt() = RefOf(attempt.job, attempt.number);
-    stop.set_reason(reason);
-    stop.set_grace_ms(grace_ms);
-    parts_.workers->Send(turn, worker, std::move(message));
-  }
-}
-
-void Supervisor::Acknowledge(Turn& turn, const Attempt& attempt, int32_t rank) {
-  const Rank& state = attempt.ranks[static_cast<size_t>(rank)];
-  v1::SessionResponse message;
-  v1::ReportAck& ack = *message.mutable_report_ack();
-  *ack.mutable_attempt() = RefOf(attempt.job, attempt.number);
-  ack.set_rank(rank);
-  ack.set_seq(state.record.report_seq());
-  parts_.workers->Send(turn, state.worker_id, std::move(message));
+  for (const std::string& worker : WorkersOf(attempt)) messages_.Start(turn, attempt, worker);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -408,7 +241,7 @@ absl::Status Supervisor::OnRegister(Turn& turn, const v1::Register& hello,
     }
     named.insert(it->first);
     for (size_t rank = 0; rank < it->second.ranks.size(); ++rank) {
-      const Rank& state = it->second.ranks[rank];
+      const AttemptRank& state = it->second.ranks[rank];
       if (state.worker_id != worker_id) continue;
       v1::AttemptCursor& cursor = *registered.add_cursors();
       *cursor.mutable_attempt() = ref;
@@ -418,7 +251,7 @@ absl::Status Supervisor::OnRegister(Turn& turn, const v1::Register& hello,
     }
   }
   parts_.workers->Send(turn, worker_id, std::move(message));
-  for (const v1::AttemptRef& ref : void_attempts) SendForget(turn, ref, worker_id);
+  for (const v1::AttemptRef& ref : void_attempts) messages_.Forget(turn, ref, worker_id);
 
   std::vector<AttemptId> ids;
   for (const auto& [id, attempt] : attempts_) ids.push_back(id);
@@ -427,11 +260,11 @@ absl::Status Supervisor::OnRegister(Turn& turn, const v1::Register& hello,
     if (it == attempts_.end() || !WorkersOf(it->second).contains(worker_id)) continue;
     Attempt& attempt = it->second;
     bool reported = false;
-    for (const Rank& rank : attempt.ranks) {
+    for (const AttemptRank& rank : attempt.ranks) {
       reported |= rank.worker_id == worker_id && (rank.received_seq > 0 || rank.record.gone());
     }
     if (!reported && !attempt.record.ended() && attempt.stop_reason.empty()) {
-      SendStart(turn, attempt, worker_id);
+      messages_.Start(turn, attempt, worker_id);
     } else if (!named.contains(id)) {
       LoseAttemptOn(turn, attempt, worker_id,
                     fmt::format("worker '{}' came back without it", worker_id));
@@ -441,13 +274,14 @@ absl::Status Supervisor::OnRegister(Turn& turn, const v1::Register& hello,
     for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
       if (attempt.ranks[rank].worker_id != worker_id) continue;
       for (const v1::ArtefactDecision& decision : attempt.ranks[rank].record.decisions()) {
-        SendDecision(turn, attempt, static_cast<int32_t>(rank), decision);
+        messages_.Decision(turn, attempt, static_cast<int32_t>(rank), decision);
       }
     }
     MOE_ASSIGN_OR_RETURN(const auto values, parts_.store->ListRendezvous(id.first, id.second));
-    for (const auto& [key, value] : values) SendRendezvous(turn, attempt, worker_id, key, value);
+    for (const auto& [key, value] : values)
+      messages_.Rendezvous(turn, attempt, worker_id, key, value);
     if (!attempt.stop_reason.empty()) {
-      Stop(turn, attempt, attempt.stop_reason, options_.stop_grace_ms);
+      messages_.Stop(turn, attempt, attempt.stop_reason, options_.stop_grace_ms);
     }
   }
   return absl::OkStatus();
@@ -465,15 +299,14 @@ void Supervisor::OnHeartbeat(Turn& turn, const std::string& worker_id,
   for (const auto& [id, attempt] : attempts_) {
     if (attempt.record.ended() || !attempt.stop_reason.empty()) continue;
     const bool silent =
-        std::any_of(attempt.ranks.begin(), attempt.ranks.end(), [&](const Rank& rank) {
+        std::any_of(attempt.ranks.begin(), attempt.ranks.end(), [&](const AttemptRank& rank) {
           return rank.worker_id == worker_id && rank.received_seq == 0 && !rank.settled();
         });
-    if (silent) SendStart(turn, attempt, worker_id);
+    if (silent) messages_.Start(turn, attempt, worker_id);
   }
 }
 
-Supervisor::Attempt* Supervisor::FindOn(const v1::AttemptRef& ref, int32_t rank,
-                                        const std::string& worker_id) {
+Attempt* Supervisor::FindOn(const v1::AttemptRef& ref, int32_t rank, const std::string& worker_id) {
   const auto it = attempts_.find({ParseJobId(ref.job_id()).value_or(0), ref.attempt()});
   if (it == attempts_.end()) return nullptr;
   Attempt& attempt = it->second;
@@ -486,10 +319,10 @@ absl::Status Supervisor::OnReports(Turn& turn, const std::string& worker_id,
   Attempt* attempt = FindOn(batch.attempt(), batch.rank(), worker_id);
   if (attempt == nullptr) {
     parts_.observer->OnStaleMessage();
-    SendForget(turn, batch.attempt(), worker_id);
+    messages_.Forget(turn, batch.attempt(), worker_id);
     return absl::OkStatus();
   }
-  Rank& rank = attempt->ranks[static_cast<size_t>(batch.rank())];
+  AttemptRank& rank = attempt->ranks[static_cast<size_t>(batch.rank())];
   for (const v1::RankReport& report : batch.reports()) {
     if (report.seq() <= rank.received_seq) continue;  // sent again after a reconnection
     if (report.seq() != rank.received_seq + 1) {
@@ -509,7 +342,7 @@ absl::Status Supervisor::OnLog(Turn& turn, const std::string& worker_id,
   Attempt* attempt = FindOn(chunk.attempt(), chunk.rank(), worker_id);
   if (attempt == nullptr) {
     parts_.observer->OnStaleMessage();
-    SendForget(turn, chunk.attempt(), worker_id);
+    messages_.Forget(turn, chunk.attempt(), worker_id);
     return absl::OkStatus();
   }
   v1::RankRecord& record = attempt->ranks[static_cast<size_t>(chunk.rank())].record;
@@ -525,7 +358,7 @@ absl::Status Supervisor::OnLog(Turn& turn, const std::string& worker_id,
     turn.batch.PutLog(key, known, chunk.data().substr(static_cast<size_t>(known - chunk.offset())));
     record.set_log_offset(end);
     SaveRank(turn, *attempt, chunk.rank());
-    TellLogFollowers(turn, attempt->job);
+    log_followers_.Tell(turn, attempt->job);
   }
   v1::SessionResponse message;
   v1::LogAck& ack = *message.mutable_log_ack();
@@ -541,7 +374,7 @@ void Supervisor::OnRankExited(Turn& turn, const std::string& worker_id,
   Attempt* attempt = FindOn(exited.attempt(), exited.rank(), worker_id);
   if (attempt == nullptr) {
     parts_.observer->OnStaleMessage();
-    SendForget(turn, exited.attempt(), worker_id);
+    messages_.Forget(turn, exited.attempt(), worker_id);
     return;
   }
   attempt->ranks[static_cast<size_t>(exited.rank())].exited = exited;
@@ -557,7 +390,7 @@ void Supervisor::SaveRank(Turn& turn, const Attempt& attempt, int32_t rank) {
 }
 
 void Supervisor::Drain(Turn& turn, Attempt& attempt, int32_t rank) {
-  Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  AttemptRank& state = attempt.ranks[static_cast<size_t>(rank)];
   bool applied = false;
   while (!state.pending.empty() && !state.checking) {
     const v1::RankReport report = std::move(state.pending.front());
@@ -571,7 +404,7 @@ void Supervisor::Drain(Turn& turn, Attempt& attempt, int32_t rank) {
     applied = true;
   }
   if (applied) SaveRank(turn, attempt, rank);
-  Acknowledge(turn, attempt, rank);
+  messages_.Acknowledge(turn, attempt, rank);
   if (state.exited.has_value() && !state.checking && !state.record.gone()) {
     ApplyExit(turn, attempt, rank);
   }
@@ -603,7 +436,7 @@ void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::Ran
     case v1::RankReport::kStarted: {
       record.set_started(true);
       const bool all_up = std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
-                                      [](const Rank& r) { return r.record.started(); });
+                                      [](const AttemptRank& r) { return r.record.started(); });
       if (all_up && job_record.job().state() == v1::JOB_STATE_STARTING) {
         parts_.jobs->Move(turn, job_record, JobChange::kRanksUp, v1::CAUSE_UNSPECIFIED,
                           fmt::format("running on {}", report.started().device()));
@@ -634,7 +467,7 @@ void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::Ran
       const v1::RendezvousPut& put = report.rendezvous_put();
       turn.batch.PutRendezvous(attempt.job, attempt.number, put.key(), put.value());
       for (const std::string& worker : WorkersOf(attempt)) {
-        SendRendezvous(turn, attempt, worker, put.key(), put.value());
+        messages_.Rendezvous(turn, attempt, worker, put.key(), put.value());
       }
       return;
     }
@@ -672,7 +505,7 @@ void Supervisor::ApplyStep(Turn& turn, Attempt& attempt, const v1::StepReport& s
 }
 
 void Supervisor::ApplyExit(Turn& turn, Attempt& attempt, int32_t rank) {
-  Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  AttemptRank& state = attempt.ranks[static_cast<size_t>(rank)];
   if (!state.settled() && !attempt.first_to_fail.has_value()) attempt.first_to_fail = rank;
   state.record.set_gone(true);
   state.record.set_gone_message(ExitText(rank, *state.exited));
@@ -695,36 +528,18 @@ void Supervisor::CheckArtefact(Turn& turn, Attempt& attempt, int32_t rank,
   });
 }
 
-absl::Status Supervisor::RefuseArtefact(const Attempt& attempt,
-                                        const v1::ArtefactWritten& written) const {
-  const v1::JobSpec& spec = parts_.jobs->Find(attempt.job)->job().spec();
-  if (attempt.record.ended()) {
-    return Aborted("attempt {} has ended", FormatAttempt(attempt.job, attempt.number));
-  }
-  if (!IsInside(written.path(), attempt.record.output_dir())) {
-    return InvalidArgument("artefact path {} is not inside the attempt's folder {}", written.path(),
-                           attempt.record.output_dir());
-  }
-  if (written.name() != OutputName(spec) || written.kind() != OutputKind(spec)) {
-    return InvalidArgument("artefact {} of kind {} is not the job's output {} of kind {}",
-                           written.name(), KindName(written.kind()), OutputName(spec),
-                           KindName(OutputKind(spec)));
-  }
-  return absl::OkStatus();
-}
-
 void Supervisor::Decide(Turn& turn, AttemptId id, int32_t rank, const v1::RankReport& report,
                         const absl::Status& checked) {
   const auto it = attempts_.find(id);
   if (it == attempts_.end()) return;  // lost meanwhile; its folder is removed as an orphan
   Attempt& attempt = it->second;
-  Rank& state = attempt.ranks[static_cast<size_t>(rank)];
+  AttemptRank& state = attempt.ranks[static_cast<size_t>(rank)];
   state.checking = false;
 
-  absl::Status decision = RefuseArtefact(attempt, report.artefact());
+  absl::Status decision = outputs_.Refuse(attempt, report.artefact());
   if (decision.ok()) decision = checked;
   if (decision.ok()) {
-    CommitArtefact(turn, attempt, report.artefact());
+    outputs_.Commit(turn, attempt, report.artefact());
   } else if (!attempt.record.ended()) {
     parts_.jobs->Note(
         turn, JobOf(attempt), v1::CAUSE_STORAGE,
@@ -742,113 +557,12 @@ void Supervisor::Decide(Turn& turn, AttemptId id, int32_t rank, const v1::RankRe
   stored.set_error(Message(decision));
   state.record.set_report_seq(report.seq());
   SaveRank(turn, attempt, rank);
-  SendDecision(turn, attempt, rank, stored);
+  messages_.Decision(turn, attempt, rank, stored);
   Drain(turn, attempt, rank);
-}
-
-void Supervisor::CommitArtefact(Turn& turn, Attempt& attempt, const v1::ArtefactWritten& written) {
-  v1::JobRecord& record = JobOf(attempt);
-  v1::Artefact artefact;
-  artefact.set_name(written.name());
-  artefact.set_kind(written.kind());
-  artefact.set_path(written.path());
-  artefact.set_manifest_crc32c(written.manifest_crc32c());
-  artefact.set_size_bytes(written.size_bytes());
-  artefact.set_job_id(record.job().job_id());
-  artefact.set_attempt(attempt.number);
-  *artefact.mutable_create_time() = ToTimestamp(turn.unix_millis);
-  *artefact.mutable_inputs() = written.inputs();
-  *artefact.mutable_metadata() = written.metadata();
-  artefact.set_step(written.step());
-  const v1::Artefact& stored =
-      parts_.catalog->Add(turn, std::move(artefact), parts_.jobs->NewRevision(turn));
-  const std::string reference = ArtefactReference(stored);
-  record.mutable_job()->add_outputs(reference);
-  const bool is_checkpoint = stored.kind() == v1::ARTEFACT_KIND_CHECKPOINT;
-  if (is_checkpoint) {
-    record.set_resume_artefact(reference);
-    RetainCheckpoints(turn, record, stored.name());
-  }
-  parts_.jobs->Note(turn, record, v1::CAUSE_UNSPECIFIED,
-                    is_checkpoint ? fmt::format("committed {} at step {}", reference, stored.step())
-                                  : fmt::format("committed {}", reference));
-  parts_.observer->OnArtefact(record.job(), stored, written);
-}
-
-std::set<std::string> Supervisor::ProtectedArtefacts() {
-  std::set<std::string> references;
-  for (const auto& [id, attempt] : attempts_) {
-    references.insert(attempt.record.input_artefacts().begin(),
-                      attempt.record.input_artefacts().end());
-  }
-  parts_.jobs->ForEachLive([&](v1::JobRecord& record) {
-    references.insert(record.resume_artefact());
-    for (const auto& [field, input] : InputsOf(record.job().spec())) {
-      if (input.has_artefact()) references.insert(input.artefact());
-    }
-  });
-  return references;
-}
-
-void Supervisor::RetainCheckpoints(Turn& turn, v1::JobRecord& record, const std::string& name) {
-  std::vector<v1::Artefact> checkpoints;  // copies: removal invalidates the catalogue's own
-  for (const v1::Artefact* artefact : parts_.catalog->MadeBy(record.job().job_id())) {
-    if (artefact->kind() == v1::ARTEFACT_KIND_CHECKPOINT && artefact->name() == name) {
-      checkpoints.push_back(*artefact);
-    }
-  }
-  const auto keep = static_cast<size_t>(record.job().spec().train().checkpoint().keep());
-  if (checkpoints.size() <= keep) return;
-  const std::set<std::string> is_protected = ProtectedArtefacts();
-  checkpoints.resize(checkpoints.size() - keep);
-  for (const v1::Artefact& artefact : checkpoints) {
-    const std::string reference = ArtefactReference(artefact);
-    if (is_protected.contains(reference)) continue;
-    parts_.catalog->Remove(turn, artefact.name(), artefact.version());
-    auto& outputs = *record.mutable_job()->mutable_outputs();
-    outputs.erase(std::remove(outputs.begin(), outputs.end(), reference), outputs.end());
-    turn.After([this, path = artefact.path()] {
-      parts_.file_work->Post([files = parts_.files, path] { files->Remove(path); });
-    });
-  }
 }
 
 // ---------------------------------------------------------------------------------------------
 // The end of attempts
-
-Supervisor::Failure Supervisor::FailureOf(const Attempt& attempt, int32_t rank) const {
-  const v1::RankRecord& record = attempt.ranks[static_cast<size_t>(rank)].record;
-  if (record.has_failed()) {
-    const v1::Cause cause = record.failed().cause();
-    return {cause == v1::CAUSE_UNSPECIFIED ? v1::CAUSE_INTERNAL : cause,
-            fmt::format("rank {}: {}", rank, record.failed().error())};
-  }
-  if (record.has_stopped()) {
-    // A rank that stops on its own wish, or because its worker alone wanted it, has died for us.
-    const v1::Cause cause = record.stopped().cause();
-    const bool known = cause == v1::CAUSE_DRAINED || cause == v1::CAUSE_LEASE_EXPIRED;
-    return {known ? cause : v1::CAUSE_RANK_DIED,
-            fmt::format("rank {} stopped: {}", rank, CauseText(cause))};
-  }
-  if (record.lost()) return {v1::CAUSE_WORKER_LOST, record.gone_message()};
-  return {v1::CAUSE_RANK_DIED, record.gone_message()};
-}
-
-Supervisor::Failure Supervisor::WorstFailure(const Attempt& attempt) const {
-  // A rank's failure makes its peers fail in other ways. A cause that forbids a retry wins, then
-  // the first.
-  std::optional<Failure> worst;
-  if (attempt.first_to_fail.has_value()) worst = FailureOf(attempt, *attempt.first_to_fail);
-  for (int32_t rank = 0; rank < static_cast<int32_t>(attempt.ranks.size()); ++rank) {
-    if (attempt.ranks[static_cast<size_t>(rank)].record.has_finished()) continue;
-    const Failure failure = FailureOf(attempt, rank);
-    const bool forbids = DecideAfter(failure.cause) == AfterCause::kFail;
-    if (!worst.has_value() || (forbids && DecideAfter(worst->cause) != AfterCause::kFail)) {
-      worst = failure;
-    }
-  }
-  return worst.value_or(Failure{v1::CAUSE_INTERNAL, "all ranks finished"});
-}
 
 void Supervisor::Settle(Turn& turn, AttemptId id) {
   const auto it = attempts_.find(id);
@@ -856,13 +570,13 @@ void Supervisor::Settle(Turn& turn, AttemptId id) {
   Attempt& attempt = it->second;
   const auto& ranks = attempt.ranks;
   const bool all_gone =
-      std::all_of(ranks.begin(), ranks.end(), [](const Rank& r) { return r.record.gone(); });
+      std::all_of(ranks.begin(), ranks.end(), [](const AttemptRank& r) { return r.record.gone(); });
   if (!attempt.record.ended()) {
     const bool all_settled =
-        std::all_of(ranks.begin(), ranks.end(), [](const Rank& r) { return r.settled(); });
-    const bool all_finished = std::all_of(ranks.begin(), ranks.end(),
-                                          [](const Rank& r) { return r.record.has_finished(); });
-    const bool any_failed = std::any_of(ranks.begin(), ranks.end(), [](const Rank& r) {
+        std::all_of(ranks.begin(), ranks.end(), [](const AttemptRank& r) { return r.settled(); });
+    const bool all_finished = std::all_of(
+        ranks.begin(), ranks.end(), [](const AttemptRank& r) { return r.record.has_finished(); });
+    const bool any_failed = std::any_of(ranks.begin(), ranks.end(), [](const AttemptRank& r) {
       return r.settled() && !r.record.has_finished();
     });
     v1::JobRecord& record = JobOf(attempt);
@@ -883,7 +597,7 @@ void Supervisor::Settle(Turn& turn, AttemptId id) {
     } else if (all_settled) {
       EndBadly(turn, attempt, WorstFailure(attempt));
     } else if (any_failed && attempt.stop_reason.empty()) {
-      Stop(turn, attempt, "cancel", options_.stop_grace_ms);
+      messages_.Stop(turn, attempt, "cancel", options_.stop_grace_ms);
     }
   }
   if (all_gone) Retire(turn, attempt);
@@ -927,9 +641,9 @@ void Supervisor::MarkEnded(Turn& turn, Attempt& attempt) {
 }
 
 void Supervisor::Retire(Turn& turn, Attempt& attempt) {
-  for (const Rank& rank : attempt.ranks) parts_.workers->Release(rank.worker_id, rank.slot);
+  for (const AttemptRank& rank : attempt.ranks) parts_.workers->Release(rank.worker_id, rank.slot);
   for (const std::string& worker : WorkersOf(attempt)) {
-    SendForget(turn, RefOf(attempt.job, attempt.number), worker);
+    messages_.Forget(turn, RefOf(attempt.id()), worker);
   }
   turn.batch.DeleteAttempt(attempt.job, attempt.number);
   std::set<std::string> keep;
@@ -946,14 +660,14 @@ void Supervisor::Retire(Turn& turn, Attempt& attempt) {
   });
   const uint64_t job = attempt.job;
   attempts_.erase(attempt.id());
-  TellLogFollowers(turn, job);
+  log_followers_.Tell(turn, job);
   schedule_needed_ = true;
 }
 
 void Supervisor::LoseAttemptOn(Turn& turn, Attempt& attempt, const std::string& worker_id,
                                const std::string& why) {
   for (size_t rank = 0; rank < attempt.ranks.size(); ++rank) {
-    Rank& state = attempt.ranks[rank];
+    AttemptRank& state = attempt.ranks[rank];
     if (state.worker_id != worker_id || state.record.gone()) continue;
     if (!state.settled() && !attempt.first_to_fail.has_value()) {
       attempt.first_to_fail = static_cast<int>(rank);
@@ -993,7 +707,7 @@ void Supervisor::BeforeCommit(Turn& turn) {
     // The outcome is known, yet a rank does not go: end it.
     const int64_t deadline = attempt.ended_millis + options_.stop_grace_ms;
     if (turn.monotonic_millis >= deadline) {
-      Stop(turn, attempt, "cancel", 0);
+      messages_.Stop(turn, attempt, "cancel", 0);
       attempt.ended_millis = turn.monotonic_millis;
     }
     next = std::min(next, attempt.ended_millis + options_.stop_grace_ms);
@@ -1007,19 +721,6 @@ void Supervisor::BeforeCommit(Turn& turn) {
     next = std::min(next, turn.monotonic_millis + (retry_unix_millis_ - turn.unix_millis));
   }
   next_deadline_millis_ = next;
-}
-
-int64_t Supervisor::AddLogFollower(uint64_t job, std::function<void()> tell) {
-  log_followers_.emplace(next_follower_, LogFollower{job, std::move(tell)});
-  return next_follower_++;
-}
-
-void Supervisor::TellLogFollowers(Turn& turn, uint64_t job) {
-  turn.After([this, job] {
-    for (const auto& [id, follower] : log_followers_) {
-      if (follower.job == job) follower.tell();
-    }
-  });
 }
 
 }  // namespace moe::coordinator

@@ -47,7 +47,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
 
   void OnDone() override {
     core_.queue->Read([supervisor = core_.supervisor, self = std::move(self_)] {
-      if (self->follower_ != 0) supervisor->RemoveLogFollower(self->follower_);
+      if (self->follower_ != 0) supervisor->log_followers().Remove(self->follower_);
     });
   }
 
@@ -80,7 +80,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
             request_.rank()};
     offset_ = request_.offset();
     if (request_.follow()) {
-      follower_ = core_.supervisor->AddLogFollower(job_, [weak = weak_from_this()] {
+      follower_ = core_.supervisor->log_followers().Add(job_, [weak = weak_from_this()] {
         if (const auto stream = weak.lock()) stream->AskForMore();
       });
     }
