@@ -40,6 +40,8 @@ struct Attempt {
   std::string stop_reason;           // empty: not asked to stop
   std::optional<int> first_to_fail;  // rank
   int64_t ended_millis = 0;          // monotonic
+  int64_t placed_millis = 0;         // monotonic; after a restart of the coordinator, its start
+  int64_t saved_millis = 0;          // monotonic: nothing that was done before is lost
   AttemptId id() const { return {job, number}; }
 };
 

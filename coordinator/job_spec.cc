@@ -62,6 +62,7 @@ class PipelineChecker {
     }
     v1::Resources& resources = *spec.mutable_resources();
     if (resources.slots() == 0) resources.set_slots(1);
+    if (!resources.has_preemptible()) resources.set_preemptible(true);
     check.Range<int32_t>("resources.slots", resources.slots(), 1, kMaxSlots);
     if (!spec.has_train() && resources.slots() > 1) {
       check.Fail("resources.slots={} but only train jobs run on more than one slot; use 1",

@@ -17,6 +17,7 @@ constexpr Transition kTransitions[] = {
     {v1::JOB_STATE_PENDING, JobChange::kNeedsMet, v1::JOB_STATE_QUEUED},
     {v1::JOB_STATE_PENDING, JobChange::kNeedFailed, v1::JOB_STATE_FAILED},
     {v1::JOB_STATE_PENDING, JobChange::kCancelled, v1::JOB_STATE_CANCELLED},
+    {v1::JOB_STATE_QUEUED, JobChange::kHeld, v1::JOB_STATE_PENDING},
     {v1::JOB_STATE_QUEUED, JobChange::kPlaced, v1::JOB_STATE_STARTING},
     {v1::JOB_STATE_QUEUED, JobChange::kFailed, v1::JOB_STATE_FAILED},
     {v1::JOB_STATE_QUEUED, JobChange::kCancelled, v1::JOB_STATE_CANCELLED},
@@ -30,6 +31,8 @@ constexpr Transition kTransitions[] = {
     {v1::JOB_STATE_RUNNING, JobChange::kFailed, v1::JOB_STATE_FAILED},
     {v1::JOB_STATE_RUNNING, JobChange::kAnotherAttempt, v1::JOB_STATE_QUEUED},
     {v1::JOB_STATE_STOPPING, JobChange::kStopped, v1::JOB_STATE_CANCELLED},
+    {v1::JOB_STATE_STOPPING, JobChange::kFinished, v1::JOB_STATE_SUCCEEDED},
+    {v1::JOB_STATE_STOPPING, JobChange::kFailed, v1::JOB_STATE_FAILED},
     {v1::JOB_STATE_STOPPING, JobChange::kAnotherAttempt, v1::JOB_STATE_QUEUED},
 };
 
@@ -77,6 +80,7 @@ AfterCause DecideAfter(v1::Cause cause) {
       return AfterCause::kFail;
     case v1::CAUSE_DRAINED:
     case v1::CAUSE_LEASE_EXPIRED:
+    case v1::CAUSE_PREEMPTED:
       return AfterCause::kRetryUncounted;
     default:
       return AfterCause::kRetryCounted;

@@ -10,7 +10,8 @@ namespace moe::coordinator {
 
 // What can happen to a job.
 enum class JobChange {
-  kNeedsMet,        // every job it needs has succeeded
+  kNeedsMet,        // every job it needs has succeeded, and it is not held
+  kHeld,            // a user holds it back while it waits for slots
   kNeedFailed,      // a job it needs failed or was cancelled
   kPlaced,          // it was given slots
   kRanksUp,         // all ranks have reported

@@ -259,11 +259,27 @@ void JobTable::FollowNeeds(Turn& turn, uint64_t ended_job) {
                        StateName(ended.state())));
       continue;
     }
-    const auto& needs = record.job().need_job_ids();
-    const bool met = std::all_of(needs.begin(), needs.end(), [&](const std::string& need) {
-      return Find(need)->job().state() == v1::JOB_STATE_SUCCEEDED;
-    });
-    if (met) Move(turn, record, JobChange::kNeedsMet, v1::CAUSE_UNSPECIFIED, "all needs are met");
+    if (record.job().held() || !NeedsMet(record.job())) continue;
+    Move(turn, record, JobChange::kNeedsMet, v1::CAUSE_UNSPECIFIED, "all needs are met");
+  }
+}
+
+bool JobTable::NeedsMet(const v1::Job& job) {
+  const auto& needs = job.need_job_ids();
+  return std::all_of(needs.begin(), needs.end(), [&](const std::string& need) {
+    return Find(need)->job().state() == v1::JOB_STATE_SUCCEEDED;
+  });
+}
+
+void JobTable::SetHeld(Turn& turn, v1::JobRecord& record, bool held, const std::string& reason) {
+  v1::Job& job = *record.mutable_job();
+  job.set_held(held);
+  if (held && job.state() == v1::JOB_STATE_QUEUED) {
+    Move(turn, record, JobChange::kHeld, v1::CAUSE_HELD, reason);
+  } else if (!held && job.state() == v1::JOB_STATE_PENDING && NeedsMet(job)) {
+    Move(turn, record, JobChange::kNeedsMet, v1::CAUSE_UNSPECIFIED, reason);
+  } else {
+    Note(turn, record, held ? v1::CAUSE_HELD : v1::CAUSE_UNSPECIFIED, reason);
   }
 }
 

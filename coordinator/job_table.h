@@ -75,6 +75,9 @@ class JobTable {
   // Applies a change of state; the change must be possible. Jobs that need this one follow.
   void Move(Turn& turn, v1::JobRecord& record, JobChange change, v1::Cause cause,
             const std::string& reason);
+  // Holds a job back, or lets it go: QUEUED becomes PENDING, and the other way round where all of
+  // its needs are met. Of a job that is placed only the wish is kept, for when it comes back.
+  void SetHeld(Turn& turn, v1::JobRecord& record, bool held, const std::string& reason);
   // Stores a job whose progress or other fields were edited: a new revision without an event.
   void Touch(Turn& turn, v1::JobRecord& record);
   // As Touch, with a line in the history.
@@ -100,6 +103,7 @@ class JobTable {
   void Index(uint64_t number, const v1::JobRecord& record);
   void Save(Turn& turn, uint64_t number, const v1::JobRecord& record, const v1::JobEvent* event);
   void FollowNeeds(Turn& turn, uint64_t ended_job);
+  bool NeedsMet(const v1::Job& job);
 
   storage::Store* const store_;
   StateObserver observer_;

@@ -48,6 +48,17 @@ int main(int argc, char** argv) {
   app.add_option("--lease-ttl-ms", options.lease_ttl_ms,
                  "How long a worker may be silent before its attempts end")
       ->capture_default_str();
+  app.add_flag("--preemption,!--no-preemption", options.policy.preempt,
+               "Whether jobs of higher priority take the slots of jobs of lower priority")
+      ->default_val(true);
+  app.add_option("--minimum-run-seconds", options.policy.minimum_run_seconds,
+                 "How long an attempt runs before it can be pre-empted")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--preempt-grace-ms", options.preempt_grace_ms,
+                 "How long a pre-empted job may take for its checkpoint before it is killed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_option("--log-level", log.level, "trace, debug, info, warn or error")
       ->capture_default_str();
   app.add_option("--log-format", log.format, "text or json")->capture_default_str();

@@ -110,7 +110,9 @@ class Server::Impl {
     supervisor_ = std::make_unique<Supervisor>(
         Supervisor::Options{.artefact_root = options_.artefact_root,
                             .stop_grace_ms = options_.stop_grace_ms,
-                            .retry_backoff_ms = options_.retry_backoff_ms},
+                            .retry_backoff_ms = options_.retry_backoff_ms,
+                            .preempt_grace_ms = options_.preempt_grace_ms,
+                            .policy = options_.policy},
         Supervisor::Parts{.store = store_.get(),
                           .jobs = jobs_.get(),
                           .catalog = catalog_.get(),

@@ -28,6 +28,8 @@ class Server {
     int64_t lease_margin_ms = 6000;
     int64_t retry_backoff_ms = 1000;
     int32_t stop_grace_ms = 10000;
+    int32_t preempt_grace_ms = 300000;
+    SchedulePolicy policy;
     // Null: the machine's clock. Must outlive the server; used on the loop's thread only.
     const Clock* clock = nullptr;
     // Called when the store fails. Null: log and end the process, since nothing that this process

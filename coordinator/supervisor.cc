@@ -49,6 +49,8 @@ absl::Status Supervisor::Load(int64_t monotonic_millis) {
         attempt.number = number;
         attempt.record = std::move(record);
         attempt.ended_millis = monotonic_millis;
+        attempt.placed_millis = monotonic_millis;
+        attempt.saved_millis = monotonic_millis;
         for (const v1::Placement& placement : attempt.record.placements()) {
           for (const int32_t slot : placement.slots()) {
             AttemptRank& rank = attempt.ranks.emplace_back();
@@ -69,7 +71,9 @@ absl::Status Supervisor::Load(int64_t monotonic_millis) {
   for (auto& [id, attempt] : attempts_) {
     const v1::JobRecord* record = parts_.jobs->Find(id.first);
     MOE_CHECK(record != nullptr);
-    if (record->job().state() == v1::JOB_STATE_STOPPING) attempt.stop_reason = "cancel";
+    if (record->job().state() == v1::JOB_STATE_STOPPING) {
+      attempt.stop_reason = record->job().cause() == v1::CAUSE_PREEMPTED ? "drain" : "cancel";
+    }
   }
 
   return RemoveOrphans(options_.artefact_root, attempts_, *parts_.catalog, parts_.files,
@@ -93,7 +97,16 @@ absl::Status Supervisor::Cancel(Turn& turn, v1::JobRecord& record, const std::st
       Settle(turn, id);
       return absl::OkStatus();
     }
-    case v1::JOB_STATE_STOPPING:
+    case v1::JOB_STATE_STOPPING: {
+      if (job.cause() == v1::CAUSE_CANCELLED) return absl::OkStatus();
+      // It was to come back later, and now it is not.
+      record.mutable_job()->set_cause(v1::CAUSE_CANCELLED);
+      record.mutable_job()->set_reason(text);
+      parts_.jobs->Note(turn, record, v1::CAUSE_CANCELLED, text);
+      const AttemptId id = {*ParseJobId(job.job_id()), job.attempt()};
+      messages_.Stop(turn, attempts_.at(id), "cancel", options_.stop_grace_ms);
+      return absl::OkStatus();
+    }
     case v1::JOB_STATE_CANCELLED:
       return absl::OkStatus();
     default:
@@ -102,33 +115,74 @@ absl::Status Supervisor::Cancel(Turn& turn, v1::JobRecord& record, const std::st
   }
 }
 
+void Supervisor::StopForLater(Turn& turn, v1::JobRecord& record, const std::string& text) {
+  v1::Job& job = *record.mutable_job();
+  job.set_preemptions(job.preemptions() + 1);
+  parts_.jobs->Move(turn, record, JobChange::kStopAsked, v1::CAUSE_PREEMPTED, text);
+  const AttemptId id = {*ParseJobId(job.job_id()), job.attempt()};
+  messages_.Stop(turn, attempts_.at(id), "drain", options_.preempt_grace_ms);
+  Settle(turn, id);
+}
+
+absl::Status Supervisor::Preempt(Turn& turn, v1::JobRecord& record, const std::string& reason) {
+  const v1::Job& job = record.job();
+  const bool stops_already =
+      job.state() == v1::JOB_STATE_STOPPING && job.cause() == v1::CAUSE_PREEMPTED;
+  if (stops_already) return absl::OkStatus();
+  if (job.state() != v1::JOB_STATE_STARTING && job.state() != v1::JOB_STATE_RUNNING) {
+    return FailedPrecondition(
+        "job {} ('{}') is {} and holds no slots that could be taken; only STARTING and RUNNING "
+        "jobs are pre-empted",
+        job.job_id(), job.spec().name(), StateName(job.state()));
+  }
+  StopForLater(turn, record, reason.empty() ? "pre-empted" : "pre-empted: " + reason);
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::Hold(Turn& turn, v1::JobRecord& record, const std::string& reason) {
+  const v1::Job& job = record.job();
+  if (IsEnded(job.state()) || job.cause() == v1::CAUSE_CANCELLED) {
+    return FailedPrecondition("job {} ('{}') is {} and cannot be held", job.job_id(),
+                              job.spec().name(), StateName(job.state()));
+  }
+  if (job.held()) return absl::OkStatus();
+  const std::string text = reason.empty() ? "held" : "held: " + reason;
+  parts_.jobs->SetHeld(turn, record, true, text);
+  schedule_needed_ = true;
+  if (job.state() == v1::JOB_STATE_STARTING || job.state() == v1::JOB_STATE_RUNNING) {
+    StopForLater(turn, record, text);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::Release(Turn& turn, v1::JobRecord& record) {
+  const v1::Job& job = record.job();
+  if (IsEnded(job.state())) {
+    return FailedPrecondition("job {} ('{}') has ended as {}; there is nothing to release",
+                              job.job_id(), job.spec().name(), StateName(job.state()));
+  }
+  if (!job.held()) return absl::OkStatus();
+  parts_.jobs->SetHeld(turn, record, false, "released");
+  schedule_needed_ = true;
+  return absl::OkStatus();
+}
+
 // ---------------------------------------------------------------------------------------------
 // Placement
 
 void Supervisor::Schedule(Turn& turn) {
-  retry_unix_millis_ = kNever;
-  ScheduleSnapshot snapshot;
-  snapshot.workers = parts_.workers->Snapshot(turn.monotonic_millis);
-  for (const uint64_t number : parts_.jobs->queued()) {
-    const v1::JobRecord& record = *parts_.jobs->Find(number);
-    const auto attempt = attempts_.lower_bound({number, 0});
-    const bool lingers = attempt != attempts_.end() && attempt->first.first == number;
-    if (lingers) continue;
-    // A wait longer than any back-off means that the wall clock was set back.
-    const int64_t wait_ms = record.retry_unix_millis() - turn.unix_millis;
-    if (wait_ms > 0 && wait_ms <= options_.max_retry_backoff_ms) {
-      retry_unix_millis_ = std::min(retry_unix_millis_, record.retry_unix_millis());
-      continue;
-    }
-    snapshot.queue.push_back({record.job().job_id(), record.job().spec().priority(), number,
-                              record.job().spec().resources().slots()});
-  }
+  ScheduleSnapshot snapshot = Snapshot(turn.unix_millis, turn.monotonic_millis);
+  preemption_millis_ = kNever;
   if (snapshot.queue.empty()) return;
 
   const auto start = std::chrono::steady_clock::now();
-  const coordinator::Schedule schedule = PlanSchedule(std::move(snapshot));
+  const coordinator::Schedule schedule = PlanSchedule(std::move(snapshot), options_.policy);
   parts_.observer->OnSchedulePass(
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  if (schedule.next_preemption_seconds >= 0) {
+    preemption_millis_ =
+        turn.monotonic_millis + static_cast<int64_t>(schedule.next_preemption_seconds * 1000) + 1;
+  }
   for (const PlacedJob& placed : schedule.placed) {
     Place(turn, *parts_.jobs->Find(placed.job_id), placed.grants);
   }
@@ -140,6 +194,76 @@ void Supervisor::Schedule(Turn& turn) {
     job.set_reason(waiting.reason);
     parts_.jobs->Touch(turn, record);
   }
+  for (const PreemptedJob& preempted : schedule.preempted) {
+    const v1::Job& taker = parts_.jobs->Find(preempted.for_job_id)->job();
+    v1::JobRecord& record = *parts_.jobs->Find(preempted.job_id);
+    StopForLater(
+        turn, record,
+        fmt::format("pre-empted for {} ('{}', priority {} above {})", taker.job_id(),
+                    taker.spec().name(), taker.spec().priority(), record.job().spec().priority()));
+  }
+}
+
+ScheduleSnapshot Supervisor::Snapshot(int64_t unix_millis, int64_t monotonic_millis) {
+  retry_unix_millis_ = kNever;
+  ScheduleSnapshot snapshot;
+  snapshot.workers = parts_.workers->Snapshot(monotonic_millis);
+  for (const uint64_t number : parts_.jobs->queued()) {
+    const v1::JobRecord& record = *parts_.jobs->Find(number);
+    const auto attempt = attempts_.lower_bound({number, 0});
+    const bool lingers = attempt != attempts_.end() && attempt->first.first == number;
+    if (lingers) continue;
+    // A wait longer than any back-off means that the wall clock was set back.
+    const int64_t wait_ms = record.retry_unix_millis() - unix_millis;
+    if (wait_ms > 0 && wait_ms <= options_.max_retry_backoff_ms) {
+      retry_unix_millis_ = std::min(retry_unix_millis_, record.retry_unix_millis());
+      continue;
+    }
+    snapshot.queue.push_back({record.job().job_id(), record.job().spec().priority(), number,
+                              record.job().spec().resources().slots()});
+  }
+  for (const auto& [id, attempt] : attempts_) {
+    const v1::Job& job = JobOf(attempt).job();
+    PlacedNow& placed = snapshot.placed.emplace_back();
+    placed.job_id = job.job_id();
+    placed.priority = job.spec().priority();
+    const v1::Resources& resources = job.spec().resources();
+    placed.preemptible = !resources.has_preemptible() || resources.preemptible();
+    placed.stopping = attempt.record.ended() || !attempt.stop_reason.empty();
+    const auto since = [&](int64_t millis) {
+      return static_cast<double>(monotonic_millis - millis) / 1000.0;
+    };
+    placed.running_seconds = since(attempt.placed_millis);
+    placed.lost_work_seconds = since(attempt.saved_millis);
+    for (const AttemptRank& rank : attempt.ranks) placed.slot_workers.push_back(rank.worker_id);
+  }
+  return snapshot;
+}
+
+v1::ExplainJobResponse Supervisor::Explain(const v1::JobRecord& record, int64_t unix_millis,
+                                           int64_t monotonic_millis) {
+  v1::ExplainJobResponse response;
+  *response.mutable_job() = record.job();
+  ScheduleSnapshot snapshot = Snapshot(unix_millis, monotonic_millis);
+  for (const WorkerSlots& worker : snapshot.workers) {
+    response.set_total_slots(response.total_slots() + worker.total);
+    response.set_free_slots(response.free_slots() + static_cast<int32_t>(worker.free.size()));
+  }
+  if (record.job().state() != v1::JOB_STATE_QUEUED) return response;
+  if (record.retry_unix_millis() > unix_millis) {
+    *response.mutable_retry_time() = ToTimestamp(record.retry_unix_millis());
+  }
+  const coordinator::Schedule schedule = PlanSchedule(std::move(snapshot), options_.policy);
+  for (const WaitingJob& waiting : schedule.waiting) {
+    if (waiting.job_id == record.job().job_id()) break;
+    response.add_ahead_job_ids(waiting.job_id);
+  }
+  for (const PreemptedJob& preempted : schedule.preempted) {
+    if (preempted.for_job_id == record.job().job_id()) {
+      response.add_preempted_job_ids(preempted.job_id);
+    }
+  }
+  return response;
 }
 
 void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<SlotGrant>& grants) {
@@ -157,6 +281,8 @@ void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<Slot
   Attempt& attempt = attempts_[{number, job.attempt()}];
   attempt.job = number;
   attempt.number = job.attempt();
+  attempt.placed_millis = turn.monotonic_millis;
+  attempt.saved_millis = turn.monotonic_millis;
   job.clear_placements();
   std::vector<std::string> places;
   for (const SlotGrant& grant : grants) {
@@ -540,6 +666,7 @@ void Supervisor::Decide(Turn& turn, AttemptId id, int32_t rank, const v1::RankRe
   if (decision.ok()) decision = checked;
   if (decision.ok()) {
     outputs_.Commit(turn, attempt, report.artefact());
+    attempt.saved_millis = turn.monotonic_millis;
   } else if (!attempt.record.ended()) {
     parts_.jobs->Note(
         turn, JobOf(attempt), v1::CAUSE_STORAGE,
@@ -580,7 +707,9 @@ void Supervisor::Settle(Turn& turn, AttemptId id) {
       return r.settled() && !r.record.has_finished();
     });
     v1::JobRecord& record = JobOf(attempt);
-    if (record.job().state() == v1::JOB_STATE_STOPPING) {
+    const bool cancelling = record.job().state() == v1::JOB_STATE_STOPPING &&
+                            record.job().cause() == v1::CAUSE_CANCELLED;
+    if (cancelling) {
       if (all_gone) {
         parts_.jobs->Move(turn, record, JobChange::kStopped, v1::CAUSE_CANCELLED,
                           record.job().reason());
@@ -594,6 +723,12 @@ void Supervisor::Settle(Turn& turn, AttemptId id) {
     } else if (all_finished) {
       EndBadly(turn, attempt,
                {v1::CAUSE_INTERNAL, "all ranks finished, but no output was committed"});
+    } else if (all_settled && record.job().state() == v1::JOB_STATE_STOPPING) {
+      // What a rank says of an end that was asked for counts only where it forbids another attempt.
+      const Failure failure = WorstFailure(attempt);
+      const bool forbids = DecideAfter(failure.cause) == AfterCause::kFail;
+      EndBadly(turn, attempt,
+               forbids ? failure : Failure{v1::CAUSE_PREEMPTED, record.job().reason()});
     } else if (all_settled) {
       EndBadly(turn, attempt, WorstFailure(attempt));
     } else if (any_failed && attempt.stop_reason.empty()) {
@@ -625,8 +760,13 @@ void Supervisor::EndBadly(Turn& turn, Attempt& attempt, const Failure& failure) 
     }
     record.set_retry_unix_millis(turn.unix_millis + delay_ms);
     parts_.jobs->Move(turn, record, JobChange::kAnotherAttempt, failure.cause,
-                      fmt::format("{}; another attempt after {:.1f} s", failure.reason,
-                                  static_cast<double>(delay_ms) / 1000.0));
+                      delay_ms == 0
+                          ? failure.reason
+                          : fmt::format("{}; another attempt after {:.1f} s", failure.reason,
+                                        static_cast<double>(delay_ms) / 1000.0));
+    if (job.held()) {
+      parts_.jobs->Move(turn, record, JobChange::kHeld, v1::CAUSE_HELD, "held");
+    }
   }
   MarkEnded(turn, attempt);
 }
@@ -713,6 +853,7 @@ void Supervisor::BeforeCommit(Turn& turn) {
     next = std::min(next, attempt.ended_millis + options_.stop_grace_ms);
   }
   if (turn.unix_millis >= retry_unix_millis_) schedule_needed_ = true;
+  if (turn.monotonic_millis >= preemption_millis_) schedule_needed_ = true;
   while (schedule_needed_) {
     schedule_needed_ = false;
     Schedule(turn);
@@ -720,7 +861,7 @@ void Supervisor::BeforeCommit(Turn& turn) {
   if (retry_unix_millis_ != kNever) {
     next = std::min(next, turn.monotonic_millis + (retry_unix_millis_ - turn.unix_millis));
   }
-  next_deadline_millis_ = next;
+  next_deadline_millis_ = std::min(next, preemption_millis_);
 }
 
 }  // namespace moe::coordinator

@@ -46,6 +46,9 @@ class Supervisor {
     int32_t stop_grace_ms = 10000;    // between the wish to stop and the kill
     int64_t retry_backoff_ms = 1000;  // after the first failure; doubles
     int64_t max_retry_backoff_ms = 30000;
+    // Between a pre-emption and the kill: a step, and the writing of a checkpoint.
+    int32_t preempt_grace_ms = 300000;
+    SchedulePolicy policy;
   };
   struct Parts {
     storage::Store* store = nullptr;
@@ -67,6 +70,14 @@ class Supervisor {
   // Asks for the end of a job (JobService.CancelJob). FAILED_PRECONDITION where it has ended
   // another way.
   absl::Status Cancel(Turn& turn, v1::JobRecord& record, const std::string& reason);
+
+  // JobService.HoldJob, ReleaseJob and PreemptJob; errors are FAILED_PRECONDITION.
+  absl::Status Hold(Turn& turn, v1::JobRecord& record, const std::string& reason);
+  absl::Status Release(Turn& turn, v1::JobRecord& record);
+  absl::Status Preempt(Turn& turn, v1::JobRecord& record, const std::string& reason);
+  // JobService.ExplainJob. Changes nothing.
+  v1::ExplainJobResponse Explain(const v1::JobRecord& record, int64_t unix_millis,
+                                 int64_t monotonic_millis);
 
   // From the worker's stream. An error ends the stream; the worker then registers again and learns
   // what is durable.
@@ -93,6 +104,10 @@ class Supervisor {
   v1::JobRecord& JobOf(const Attempt& attempt) { return *parts_.jobs->Find(attempt.job); }
 
   void Schedule(Turn& turn);
+  // What the scheduler decides upon. Notes when the next back-off ends.
+  ScheduleSnapshot Snapshot(int64_t unix_millis, int64_t monotonic_millis);
+  // Ends the attempt with a checkpoint; the job comes back to the queue.
+  void StopForLater(Turn& turn, v1::JobRecord& record, const std::string& text);
   void Place(Turn& turn, v1::JobRecord& record, const std::vector<SlotGrant>& grants);
 
   // Applies what is pending of a rank, until it has to wait for a check.
@@ -122,6 +137,7 @@ class Supervisor {
   static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
   bool schedule_needed_ = true;
   int64_t retry_unix_millis_ = kNever;  // when the next job's back-off ends
+  int64_t preemption_millis_ = kNever;  // when a minimum run time ends; monotonic
   int64_t next_deadline_millis_ = 0;
   LogFollowers log_followers_;
 };

@@ -173,6 +173,39 @@ absl::StatusOr<moe::v1::Job> CoordinatorClient::CancelJob(const std::string& job
   return std::move(*response.mutable_job());
 }
 
+absl::StatusOr<moe::v1::Job> CoordinatorClient::HoldJob(const std::string& job,
+                                                        const std::string& reason) {
+  moe::v1::HoldJobRequest request;
+  request.set_job(job);
+  request.set_reason(reason);
+  MOE_ASSIGN_OR_RETURN(auto response, Call(*jobs_, &moe::v1::JobService::Stub::HoldJob, request));
+  return std::move(*response.mutable_job());
+}
+
+absl::StatusOr<moe::v1::Job> CoordinatorClient::ReleaseJob(const std::string& job) {
+  moe::v1::ReleaseJobRequest request;
+  request.set_job(job);
+  MOE_ASSIGN_OR_RETURN(auto response,
+                       Call(*jobs_, &moe::v1::JobService::Stub::ReleaseJob, request));
+  return std::move(*response.mutable_job());
+}
+
+absl::StatusOr<moe::v1::Job> CoordinatorClient::PreemptJob(const std::string& job,
+                                                           const std::string& reason) {
+  moe::v1::PreemptJobRequest request;
+  request.set_job(job);
+  request.set_reason(reason);
+  MOE_ASSIGN_OR_RETURN(auto response,
+                       Call(*jobs_, &moe::v1::JobService::Stub::PreemptJob, request));
+  return std::move(*response.mutable_job());
+}
+
+absl::StatusOr<moe::v1::ExplainJobResponse> CoordinatorClient::ExplainJob(const std::string& job) {
+  moe::v1::ExplainJobRequest request;
+  request.set_job(job);
+  return Call(*jobs_, &moe::v1::JobService::Stub::ExplainJob, request);
+}
+
 absl::StatusOr<moe::v1::ListEventsResponse> CoordinatorClient::ListEvents(const std::string& job) {
   moe::v1::ListEventsRequest request;
   request.set_job(job);

@@ -43,6 +43,10 @@ class CoordinatorClient {
   // All pages.
   absl::StatusOr<moe::v1::ListJobsResponse> ListJobs(moe::v1::ListJobsRequest request);
   absl::StatusOr<moe::v1::Job> CancelJob(const std::string& job, const std::string& reason);
+  absl::StatusOr<moe::v1::Job> HoldJob(const std::string& job, const std::string& reason);
+  absl::StatusOr<moe::v1::Job> ReleaseJob(const std::string& job);
+  absl::StatusOr<moe::v1::Job> PreemptJob(const std::string& job, const std::string& reason);
+  absl::StatusOr<moe::v1::ExplainJobResponse> ExplainJob(const std::string& job);
   absl::StatusOr<moe::v1::ListEventsResponse> ListEvents(const std::string& job);
   // All pages.
   absl::StatusOr<moe::v1::ListStepsResponse> ListSteps(const std::string& job);

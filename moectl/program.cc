@@ -57,6 +57,7 @@ void BuildCommandTree(CLI::App& root, CommandContext& context) {
   AddJobEvents(*job, context);
   AddJobSteps(*job, context);
   AddJobCancel(*job, context);
+  AddJobHold(*job, context);
   AddArtefactCommands(root, context);
   AddWorkerCommands(root, context);
   AddConfigCommands(root, context);

@@ -112,6 +112,23 @@ class Submission : public std::enable_shared_from_this<Submission> {
   const Finish finish_;
 };
 
+// Answers with the job once the change that `apply` makes to it is durable.
+template <typename Request, typename Response, typename Apply>
+grpc::ServerUnaryReactor* ChangeJob(const Core& core, const char* method,
+                                    grpc::CallbackServerContext* context, const Request* request,
+                                    Response* response, Apply apply) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core.metrics, method, reactor);
+  core.queue->Change([&core, request, response, finish, apply](Turn& turn) {
+    const auto record = core.jobs->FindByIdOrName(request->job());
+    absl::Status status = record.status();
+    if (status.ok()) status = apply(turn, **record);
+    if (status.ok()) *response->mutable_job() = (*record)->job();
+    turn.After([finish, status] { finish(status); });
+  });
+  return reactor;
+}
+
 }  // namespace
 
 grpc::ServerUnaryReactor* JobServiceImpl::SubmitPipeline(grpc::CallbackServerContext* context,
@@ -173,14 +190,51 @@ grpc::ServerWriteReactor<v1::WatchJobsResponse>* JobServiceImpl::WatchJobs(
 grpc::ServerUnaryReactor* JobServiceImpl::CancelJob(grpc::CallbackServerContext* context,
                                                     const v1::CancelJobRequest* request,
                                                     v1::CancelJobResponse* response) {
+  return ChangeJob(core_, "CancelJob", context, request, response,
+                   [this, request](Turn& turn, v1::JobRecord& record) {
+                     return core_.supervisor->Cancel(turn, record, request->reason());
+                   });
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::HoldJob(grpc::CallbackServerContext* context,
+                                                  const v1::HoldJobRequest* request,
+                                                  v1::HoldJobResponse* response) {
+  return ChangeJob(core_, "HoldJob", context, request, response,
+                   [this, request](Turn& turn, v1::JobRecord& record) {
+                     return core_.supervisor->Hold(turn, record, request->reason());
+                   });
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::ReleaseJob(grpc::CallbackServerContext* context,
+                                                     const v1::ReleaseJobRequest* request,
+                                                     v1::ReleaseJobResponse* response) {
+  return ChangeJob(core_, "ReleaseJob", context, request, response,
+                   [this, request](Turn& turn, v1::JobRecord& record) {
+                     return core_.supervisor->Release(turn, record);
+                   });
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::PreemptJob(grpc::CallbackServerContext* context,
+                                                     const v1::PreemptJobRequest* request,
+                                                     v1::PreemptJobResponse* response) {
+  return ChangeJob(core_, "PreemptJob", context, request, response,
+                   [this, request](Turn& turn, v1::JobRecord& record) {
+                     return core_.supervisor->Preempt(turn, record, request->reason());
+                   });
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::ExplainJob(grpc::CallbackServerContext* context,
+                                                     const v1::ExplainJobRequest* request,
+                                                     v1::ExplainJobResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "CancelJob", reactor);
-  core_.queue->Change([this, request, response, finish](Turn& turn) {
+  const Finish finish = FinishUnary(core_.metrics, "ExplainJob", reactor);
+  core_.queue->Read([this, request, response, finish] {
     const auto record = core_.jobs->FindByIdOrName(request->job());
-    absl::Status status = record.status();
-    if (status.ok()) status = core_.supervisor->Cancel(turn, **record, request->reason());
-    if (status.ok()) *response->mutable_job() = (*record)->job();
-    turn.After([finish, status] { finish(status); });
+    if (record.ok()) {
+      *response = core_.supervisor->Explain(**record, core_.clock->UnixMillis(),
+                                            core_.clock->MonotonicMillis());
+    }
+    finish(record.status());
   });
   return reactor;
 }

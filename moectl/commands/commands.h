@@ -20,6 +20,7 @@ void AddJobWatch(CLI::App& job, CommandContext& context);
 void AddJobWait(CLI::App& job, CommandContext& context);
 void AddJobLogs(CLI::App& job, CommandContext& context);
 void AddJobCancel(CLI::App& job, CommandContext& context);
+void AddJobHold(CLI::App& job, CommandContext& context);
 void AddJobEvents(CLI::App& job, CommandContext& context);
 void AddJobSteps(CLI::App& job, CommandContext& context);
 

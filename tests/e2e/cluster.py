@@ -80,11 +80,12 @@ class Cluster:
                 env={**os.environ, **(env or {})})
         return self.processes[name]
 
-    def start_coordinator(self):
+    def start_coordinator(self, *flags):
         self.spawn("coordinator", [
             BIN / "moe-coordinator", "--listen", f"127.0.0.1:{self.port}",
             "--metrics-listen", f"127.0.0.1:{self.metrics_port}", "--data-dir", self.root / "coordinator",
-            "--artefact-root", self.artefacts, "--lease-ttl-ms", self.lease_ttl_ms])
+            "--artefact-root", self.artefacts, "--lease-ttl-ms", self.lease_ttl_ms,
+            *flags])
         wait_for(lambda: self.alive("coordinator") and self.answers(self.port), "the coordinator")
 
     def start_worker(self, slots=1, worker_id="w1"):
@@ -94,9 +95,9 @@ class Cluster:
             "--state-dir", self.root / worker_id, "--cpu-slots", slots, "--threads-per-slot", 1,
             "--metrics-listen", f"127.0.0.1:{port}"], env=self.worker_env)
 
-    def start(self, slots=1):
+    def start(self, slots=1, coordinator_flags=()):
         self.artefacts.mkdir(parents=True, exist_ok=True)
-        self.start_coordinator()
+        self.start_coordinator(*coordinator_flags)
         self.start_worker(slots)
         return self
 

@@ -260,12 +260,30 @@ class CoreFixture : public ::testing::Test {
     });
     return answer;
   }
-  absl::Status Cancel(const std::string& job) {
+  template <typename Wish>
+  absl::Status Apply(const std::string& job, Wish wish) {
     absl::Status status;
-    queue_->Change([&](Turn& turn) {
-      status = supervisor_->Cancel(turn, **jobs_->FindByIdOrName(job), "enough");
-    });
+    queue_->Change([&](Turn& turn) { status = wish(turn, **jobs_->FindByIdOrName(job)); });
     return status;
+  }
+  absl::Status Cancel(const std::string& job) {
+    return Apply(job, [&](Turn& turn, v1::JobRecord& record) {
+      return supervisor_->Cancel(turn, record, "enough");
+    });
+  }
+  absl::Status Preempt(const std::string& job) {
+    return Apply(job, [&](Turn& turn, v1::JobRecord& record) {
+      return supervisor_->Preempt(turn, record, "");
+    });
+  }
+  absl::Status Hold(const std::string& job) {
+    return Apply(job, [&](Turn& turn, v1::JobRecord& record) {
+      return supervisor_->Hold(turn, record, "");
+    });
+  }
+  absl::Status Release(const std::string& job) {
+    return Apply(
+        job, [&](Turn& turn, v1::JobRecord& record) { return supervisor_->Release(turn, record); });
   }
   v1::Job Job(const std::string& id) { return jobs_->Find(id)->job(); }
   v1::JobState State(const std::string& id) { return Job(id).state(); }

@@ -9,9 +9,9 @@ namespace moe::coordinator {
 namespace {
 
 constexpr JobChange kAllChanges[] = {
-    JobChange::kNeedsMet,       JobChange::kNeedFailed, JobChange::kPlaced,   JobChange::kRanksUp,
-    JobChange::kStopAsked,      JobChange::kStopped,    JobChange::kFinished, JobChange::kFailed,
-    JobChange::kAnotherAttempt, JobChange::kCancelled};
+    JobChange::kNeedsMet, JobChange::kHeld,           JobChange::kNeedFailed, JobChange::kPlaced,
+    JobChange::kRanksUp,  JobChange::kStopAsked,      JobChange::kStopped,    JobChange::kFinished,
+    JobChange::kFailed,   JobChange::kAnotherAttempt, JobChange::kCancelled};
 
 // The picture in proto/moe/v1/job.proto, row by row: where each state may lead.
 TEST(JobStateTest, NextState_IsThePictureInTheProto) {
@@ -21,14 +21,17 @@ TEST(JobStateTest, NextState_IsThePictureInTheProto) {
        {v1::JOB_STATE_QUEUED, v1::JOB_STATE_CANCELLED, v1::JOB_STATE_FAILED}},
       // FAILED: an input has gone between the submission and the placement.
       {v1::JOB_STATE_QUEUED,
-       {v1::JOB_STATE_STARTING, v1::JOB_STATE_CANCELLED, v1::JOB_STATE_FAILED}},
+       {v1::JOB_STATE_STARTING, v1::JOB_STATE_CANCELLED, v1::JOB_STATE_FAILED,
+        v1::JOB_STATE_PENDING}},
       {v1::JOB_STATE_STARTING,
        {v1::JOB_STATE_RUNNING, v1::JOB_STATE_STOPPING, v1::JOB_STATE_SUCCEEDED,
         v1::JOB_STATE_FAILED, v1::JOB_STATE_QUEUED}},
       {v1::JOB_STATE_RUNNING,
        {v1::JOB_STATE_STOPPING, v1::JOB_STATE_SUCCEEDED, v1::JOB_STATE_FAILED,
         v1::JOB_STATE_QUEUED}},
-      {v1::JOB_STATE_STOPPING, {v1::JOB_STATE_CANCELLED, v1::JOB_STATE_QUEUED}},
+      {v1::JOB_STATE_STOPPING,
+       {v1::JOB_STATE_CANCELLED, v1::JOB_STATE_QUEUED, v1::JOB_STATE_SUCCEEDED,
+        v1::JOB_STATE_FAILED}},
       {v1::JOB_STATE_SUCCEEDED, {}},
       {v1::JOB_STATE_FAILED, {}},
       {v1::JOB_STATE_CANCELLED, {}},
@@ -54,6 +57,7 @@ TEST(JobStateTest, DecideAfter_RetriesWhatAnotherAttemptMayCure) {
       {v1::CAUSE_STORAGE, AfterCause::kRetryCounted},
       {v1::CAUSE_INTERNAL, AfterCause::kRetryCounted},
       {v1::CAUSE_DRAINED, AfterCause::kRetryUncounted},
+      {v1::CAUSE_PREEMPTED, AfterCause::kRetryUncounted},
       {v1::CAUSE_LEASE_EXPIRED, AfterCause::kRetryUncounted},
   };
   for (const auto& [cause, after] : expected) {

@@ -61,6 +61,100 @@ TEST(ScheduleTest, Gang_TakesTheTightestWorkerBeforeItSpreads) {
   EXPECT_EQ(spread.placed[0].grants[1].slots, std::vector<int32_t>{0});
 }
 
+PlacedNow Placed(const std::string& id, int32_t priority, double lost, int slots,
+                 const std::string& worker = "w1") {
+  return {.job_id = id,
+          .priority = priority,
+          .running_seconds = 100,
+          .lost_work_seconds = lost,
+          .slot_workers = std::vector<std::string>(static_cast<size_t>(slots), worker)};
+}
+
+std::vector<std::string> Preempted(const Schedule& schedule) {
+  std::vector<std::string> ids;
+  for (const PreemptedJob& job : schedule.preempted) ids.push_back(job.job_id);
+  return ids;
+}
+
+TEST(ScheduleTest, Preemption_TakesTheLowestPriorityThenTheLeastWork) {
+  const Schedule schedule = PlanSchedule(
+      {.queue = {{"j9", 5, 9, 1}},
+       .workers = {Worker("w1", 3, {})},
+       .placed = {Placed("j1", 1, 1, 1), Placed("j2", 0, 50, 1), Placed("j3", 0, 20, 1)}});
+  EXPECT_EQ(Preempted(schedule), std::vector<std::string>{"j3"});
+  EXPECT_EQ(ReasonOf(schedule, "j9"), "waits for 1 slot to become free, and takes them from j3");
+}
+
+TEST(ScheduleTest, Preemption_StopsNobodyInVain) {
+  const auto plan = [](PlacedNow placed, int32_t priority) {
+    return PlanSchedule({.queue = {{"j9", priority, 9, 2}},
+                         .workers = {Worker("w1", 2, {0})},
+                         .placed = {std::move(placed)}});
+  };
+  EXPECT_EQ(Preempted(plan(Placed("j1", 4, 0, 1), 5)), std::vector<std::string>{"j1"});
+  EXPECT_TRUE(plan(Placed("j1", 5, 0, 1), 5).preempted.empty());               // as important
+  EXPECT_TRUE(plan(Placed("j1", 0, 0, 1, "elsewhere"), 5).preempted.empty());  // would not help
+  PlacedNow fixed = Placed("j1", 0, 0, 1);
+  fixed.preemptible = false;
+  EXPECT_TRUE(plan(fixed, 5).preempted.empty());
+  PlacedNow stopping = Placed("j1", 0, 0, 1);
+  stopping.stopping = true;
+  EXPECT_TRUE(plan(stopping, 5).preempted.empty());  // its slot comes by itself
+}
+
+TEST(ScheduleTest, Preemption_WaitsForTheMinimumRunTime) {
+  PlacedNow young = Placed("j1", 0, 0, 1);
+  young.running_seconds = 10;
+  const ScheduleSnapshot snapshot = {
+      .queue = {{"j9", 5, 9, 1}}, .workers = {Worker("w1", 1, {})}, .placed = {young}};
+  const Schedule schedule = PlanSchedule(snapshot, {.minimum_run_seconds = 30});
+  EXPECT_TRUE(schedule.preempted.empty());
+  EXPECT_EQ(schedule.next_preemption_seconds, 20);
+  EXPECT_TRUE(PlanSchedule(snapshot, {.preempt = false}).preempted.empty());
+}
+
+// Of every pre-emption: lower priority only, enough, nobody too many.
+TEST(ScheduleTest, RandomPreemptions_AreNeededAndEnough) {
+  std::mt19937 random(20);
+  const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+  int taken = 0;
+  for (int round = 0; round < 3000; ++round) {
+    ScheduleSnapshot snapshot;
+    int used = 0;
+    for (int i = below(6); i >= 0; --i) {
+      PlacedNow job = Placed("r" + std::to_string(i), below(4), below(100), 1 + below(3));
+      job.running_seconds = below(60);
+      job.preemptible = below(5) > 0;
+      job.stopping = below(5) == 0;
+      used += static_cast<int>(job.slot_workers.size());
+      snapshot.placed.push_back(job);
+    }
+    std::vector<int32_t> free(static_cast<size_t>(below(3)));
+    snapshot.workers.push_back(Worker("w1", used + static_cast<int>(free.size()), free));
+    const int32_t priority = below(5), slots = 1 + below(8);
+    snapshot.queue.push_back({"q", priority, 1, slots});
+    const Schedule schedule = PlanSchedule(snapshot);
+    if (schedule.preempted.empty()) continue;
+    ++taken;
+    int room = static_cast<int>(free.size());
+    std::map<std::string, int> victims;
+    for (const PlacedNow& job : snapshot.placed) {
+      const int size = static_cast<int>(job.slot_workers.size());
+      if (job.stopping) room += size;
+      for (const PreemptedJob& preempted : schedule.preempted) {
+        if (preempted.job_id != job.job_id) continue;
+        EXPECT_LT(job.priority, priority);
+        EXPECT_TRUE(job.preemptible && !job.stopping && job.running_seconds >= 30);
+        victims[job.job_id] = size;
+        room += size;
+      }
+    }
+    EXPECT_GE(room, slots) << "round " << round;
+    for (const auto& [id, size] : victims) EXPECT_LT(room - size, slots) << "round " << round;
+  }
+  EXPECT_GT(taken, 100);
+}
+
 // What must hold of every schedule, on random clusters.
 TEST(ScheduleTest, RandomSnapshots_KeepTheRules) {
   std::mt19937 random(1227);

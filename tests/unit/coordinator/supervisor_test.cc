@@ -412,6 +412,121 @@ TEST_F(SupervisorTest, Cancel_Running_StopsTheRanksFirst) {
   EXPECT_EQ(Cancel("j1").code(), absl::StatusCode::kFailedPrecondition);
 }
 
+// --- pre-emption and hold
+
+TEST_F(SupervisorTest, HigherPriority_TakesTheSlotAndTheOtherComesBack) {
+  StartTraining();
+  RankOutbox rank{.worker = "w1", .job = "j3"};
+  Started(rank);
+  Artefact(rank, "step-00000010", 10);
+  v1::JobSpec urgent = PrepareJob("urgent");
+  urgent.set_priority(5);
+  ASSERT_TRUE(Submit({urgent}, "urgent").ok());
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_RUNNING);  // the minimum run time
+  Advance(29000);
+  Heartbeat("w1");
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_RUNNING);
+  Advance(2000);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_STOPPING);
+  EXPECT_EQ(Job("j3").cause(), v1::CAUSE_PREEMPTED);
+  EXPECT_EQ(Job("j3").reason(), "pre-empted for j4 ('urgent', priority 5 above 0)");
+  EXPECT_EQ(Sent("w1", Kind::kStop).back().stop().reason(), "drain");
+  EXPECT_EQ(State("j4"), v1::JOB_STATE_QUEUED);
+
+  Artefact(rank, "step-00000017", 17);  // the checkpoint that it writes before it goes
+  v1::RankReport report;
+  report.mutable_stopped()->set_cause(v1::CAUSE_DRAINED);
+  Report(rank, report);
+  Exited(rank, 0, 0);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(Job("j3").preemptions(), 1);
+  EXPECT_EQ(Job("j3").infrastructure_failures(), 0);
+  EXPECT_EQ(State("j4"), v1::JOB_STATE_STARTING);
+
+  RunToSuccess("w1", "j4");
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(Job("j3").attempt(), 2);
+  const Json spec = Json::parse(Sent("w1", Kind::kStart).back().start().run_spec_json());
+  EXPECT_EQ(spec["resume"]["step"], 17);
+}
+
+TEST_F(SupervisorTest, Preempted_StateSurvivesARestartAndACancelStillCounts) {
+  StartTraining();
+  RankOutbox rank{.worker = "w1", .job = "j3"};
+  Started(rank);
+  ASSERT_TRUE(Preempt("j3").ok());
+  ASSERT_TRUE(Preempt("j3").ok());
+  EXPECT_EQ(Job("j3").preemptions(), 1);
+  RestartCoordinator();
+  Connect("w1", 1, {{"j3", 1}});
+  EXPECT_EQ(Sent("w1", Kind::kStop).back().stop().reason(), "drain");
+  ASSERT_TRUE(Cancel("j3").ok());
+  EXPECT_EQ(Sent("w1", Kind::kStop).back().stop().reason(), "cancel");
+  Exited(rank, 0, 0);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(Preempt("j3").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(SupervisorTest, Preempted_JobThatFinishesMeanwhile_HasSucceeded) {
+  StartTraining();
+  RankOutbox rank{.worker = "w1", .job = "j3"};
+  Started(rank);
+  ASSERT_TRUE(Preempt("j3").ok());
+  Artefact(rank, "step-00000040", 40);
+  v1::RankReport report;
+  report.mutable_finished()->set_summary("40 steps");
+  Report(rank, report);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_SUCCEEDED);
+}
+
+TEST_F(SupervisorTest, Held_DoesNotStartUntilReleased) {
+  ASSERT_TRUE(Submit({PrepareJob("corpus")}, "wish").ok());
+  ASSERT_TRUE(Hold("j1").ok());
+  ASSERT_TRUE(Hold("j1").ok());
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_PENDING);
+  EXPECT_EQ(Job("j1").cause(), v1::CAUSE_HELD);
+  RestartCoordinator();
+  Connect("w1", 1);
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_PENDING);
+  ASSERT_TRUE(Release("j1").ok());
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_STARTING);
+  ASSERT_TRUE(Release("j1").ok());
+  RunToSuccess("w1", "j1");
+  EXPECT_EQ(Hold("j1").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Release("j1").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(SupervisorTest, HeldWhileItRuns_StopsAndWaitsForTheRelease) {
+  StartTraining();
+  RankOutbox rank{.worker = "w1", .job = "j3"};
+  Started(rank);
+  ASSERT_TRUE(Hold("j3").ok());
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_STOPPING);
+  Exited(rank, 0, 0);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_PENDING);
+  EXPECT_TRUE(Job("j3").held());
+  ASSERT_TRUE(Release("j3").ok());
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_STARTING);
+}
+
+TEST_F(SupervisorTest, Explain_NamesWhoIsAheadAndWhoGivesWay) {
+  StartTraining();
+  RankOutbox rank{.worker = "w1", .job = "j3"};
+  Started(rank);
+  Advance(25000);
+  Heartbeat("w1");
+  v1::JobSpec second = PrepareJob("second");
+  second.mutable_resources()->set_preemptible(false);
+  ASSERT_TRUE(Submit({PrepareJob("first")}, "a").ok());
+  ASSERT_TRUE(Submit({second}, "b").ok());
+  const v1::ExplainJobResponse why =
+      supervisor_->Explain(*jobs_->Find("j5"), clock_.UnixMillis(), clock_.MonotonicMillis());
+  EXPECT_EQ(why.ahead_job_ids_size(), 1);
+  EXPECT_EQ(why.ahead_job_ids(0), "j4");
+  EXPECT_EQ(why.total_slots(), 1);
+  EXPECT_EQ(why.free_slots(), 0);
+}
+
 // --- lost and found
 
 TEST_F(SupervisorTest, WorkerSilent_JobMovesToAnotherAfterLeaseAndMargin) {
