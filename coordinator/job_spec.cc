@@ -313,8 +313,13 @@ std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec) {
   switch (spec.kind_case()) {
     case v1::JobSpec::kPrepare:
       return {{"tokenizer", spec.prepare().tokenizer()}};
-    case v1::JobSpec::kConstruct:
-      return {{"model", spec.construct().model()}};
+    case v1::JobSpec::kConstruct: {
+      std::map<std::string, v1::InputRef> inputs = {{"model", spec.construct().model()}};
+      if (spec.construct().has_calibrate()) {
+        inputs["calibrate.dataset"] = spec.construct().calibrate().dataset();
+      }
+      return inputs;
+    }
     case v1::JobSpec::kTrain:
       return {{"model", spec.train().model()}, {"dataset", spec.train().dataset()}};
     case v1::JobSpec::kEvaluate: {

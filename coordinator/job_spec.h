@@ -57,7 +57,8 @@ v1::ArtefactKind OutputKind(const v1::JobSpec& spec);
 // "dataset".
 std::string KindName(v1::ArtefactKind kind);
 
-// What a job reads, keyed by the field of its kind's spec: "model", "dataset", "models.0".
+// What a job reads, keyed by the field of its kind's spec: "model", "dataset", "models.0",
+// "calibrate.dataset".
 std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec);
 
 // "name:version".

@@ -15,6 +15,28 @@ std::string DivisorsOf(int64_t width) {
   return fmt::format("{}{}", fmt::join(divisors, ", "), divisors.size() == 12 ? ", ..." : "");
 }
 
+// Layers that may stay dense by default: as many in proportion as lets SmolLM2 start near its dense
+// model.
+constexpr double kDefaultDenseLayers = 0.1;
+
+void CheckCalibration(Checker& check, const Inputs& inputs, const ThingFacts& model,
+                      v1::ConstructSpec& spec) {
+  v1::Calibration& calibrate = *spec.mutable_calibrate();
+  const ThingFacts dataset = inputs.LookAtDataset(check, "calibrate.dataset", calibrate.dataset());
+  CheckVocabulary(check, "calibrate.dataset", model, dataset);
+  const double routed_share = static_cast<double>(spec.top_k()) / spec.num_experts();
+  if (!calibrate.has_tokens()) calibrate.set_tokens(8192);
+  if (!calibrate.has_shared_experts()) calibrate.set_shared_experts(spec.top_k() / 2);
+  if (!calibrate.has_active_ffn_share()) {
+    calibrate.set_active_ffn_share(routed_share + kDefaultDenseLayers * (1 - routed_share));
+  }
+  if (!calibrate.has_compensate()) calibrate.set_compensate(true);
+  if (!calibrate.has_mean_vector()) calibrate.set_mean_vector(false);
+  check.Range<int32_t>("calibrate.tokens", calibrate.tokens(), 1024, 1 << 20);
+  check.Range<int32_t>("calibrate.shared_experts", calibrate.shared_experts(), 0, spec.top_k() - 1);
+  check.Range<double>("calibrate.active_ffn_share", calibrate.active_ffn_share(), routed_share, 1);
+}
+
 }  // namespace
 
 void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spec,
@@ -49,8 +71,12 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
   check.Positive("score_scale_factor", spec.score_scale_factor());
   check.OneOf("gate_network", spec.gate_network(), kGateNetworks);
   check.Minimum<int64_t>("seed", spec.seed(), 0);
+  if (!spec.has_learn_scale()) spec.set_learn_scale(false);
+  if (spec.has_calibrate()) CheckCalibration(check, inputs, model, spec);
   output.model = model.model;
-  if (output.model.has_value()) output.model->num_experts = spec.num_experts();
+  if (output.model.has_value()) {
+    output.model->num_experts = spec.num_experts() - spec.calibrate().shared_experts();
+  }
 }
 
 }  // namespace moe::coordinator

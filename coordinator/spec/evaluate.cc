@@ -22,6 +22,7 @@ void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec)
   check.Minimum<int32_t>("max_samples_per_domain", spec.max_samples_per_domain(), 0);
   check.Minimum<int32_t>("batch_samples", spec.batch_samples(), 1);
   check.OneOf("compute_dtype", spec.compute_dtype(), ComputeDtypes());
+  if (spec.has_top_k()) check.Minimum<int32_t>("top_k", spec.top_k(), 1);
   if (spec.models().empty()) check.Fail("models is empty; give at least one model");
   std::set<std::string> labels;
   for (int i = 0; i < spec.models_size(); ++i) {
@@ -30,6 +31,11 @@ void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec)
     const ThingFacts model = inputs.LookAtModel(check, field, entry.model());
     CheckVocabulary(check, field, model, dataset);
     CheckSequenceLength(check, field, spec.sequence_length(), model);
+    if (model.model.has_value() && model.model->num_experts > 0 &&
+        spec.top_k() > model.model->num_experts) {
+      check.Fail("top_k={} is above the {} experts of {}; use 1 to {}", spec.top_k(),
+                 model.model->num_experts, field, model.model->num_experts);
+    }
     if (entry.label().empty()) {
       entry.set_label(entry.model().has_path()
                           ? std::filesystem::path(entry.model().path()).filename().string()

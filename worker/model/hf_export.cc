@@ -32,10 +32,12 @@ const char* TorchDtype(artefacts::DType dtype) {
 
 std::string PrettyJson(const Json& json) { return json.dump(2) + "\n"; }
 
-Json GenerationConfig(const artefacts::ModelConfig& config) {
+// From a config.json.
+Json GenerationConfig(const Json& config) {
   Json json = {{"_from_model_config", true}};
-  if (config.bos_token_id >= 0) json["bos_token_id"] = config.bos_token_id;
-  if (config.eos_token_id >= 0) json["eos_token_id"] = config.eos_token_id;
+  for (const char* field : {"bos_token_id", "eos_token_id"}) {
+    if (!config.at(field).is_null()) json[field] = config.at(field);
+  }
   return json;
 }
 
@@ -106,30 +108,20 @@ absl::Status WriteWeights(const std::vector<std::vector<HfTensor>>& shards,
   return WriteFileAtomically(JoinPath(folder, artefacts::kHfIndexFile), PrettyJson(index));
 }
 
-}  // namespace
-
-absl::Status SaveHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
-                          artefacts::DType dtype, const std::string& folder,
-                          uint64_t max_shard_bytes) {
-  const std::vector<HfTensor> tensors = HfTensors(config, ParameterLayout(config));
+absl::Status SaveFolder(const Json& config, const std::vector<HfTensor>& tensors,
+                        const at::Tensor& values, artefacts::DType dtype, const std::string& folder,
+                        uint64_t max_shard_bytes) {
   MOE_RETURN_IF_ERROR(
-      WriteWeights(CutIntoShards(tensors, dtype, max_shard_bytes), parameters, dtype, folder));
-  MOE_RETURN_IF_ERROR(
-      WriteFileAtomically(JoinPath(folder, "config.json"),
-                          PrettyJson(artefacts::ToHfConfig(config, TorchDtype(dtype)))));
+      WriteWeights(CutIntoShards(tensors, dtype, max_shard_bytes), values, dtype, folder));
+  MOE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(folder, "config.json"), PrettyJson(config)));
   return WriteFileAtomically(JoinPath(folder, "generation_config.json"),
                              PrettyJson(GenerationConfig(config)));
 }
 
-absl::Status CheckHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
-                           artefacts::DType dtype, const std::string& folder) {
-  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig read, artefacts::ReadModelConfig(folder));
-  const char* torch_dtype = TorchDtype(dtype);
-  if (ToHfConfig(read, torch_dtype) != ToHfConfig(config, torch_dtype)) {
-    return DataLoss("{}/config.json does not read back as it was written", folder);
-  }
+// That the folder holds `tensors` and nothing else, bit for bit.
+absl::Status CheckTensors(const std::vector<HfTensor>& tensors, const at::Tensor& values,
+                          artefacts::DType dtype, const std::string& folder) {
   MOE_ASSIGN_OR_RETURN(const artefacts::HfFolder written, artefacts::HfFolder::Open(folder));
-  const std::vector<HfTensor> tensors = HfTensors(config, ParameterLayout(config));
   if (written.tensors().size() != tensors.size()) {
     return DataLoss("{} holds {} tensors, {} were written", folder, written.tensors().size(),
                     tensors.size());
@@ -142,12 +134,52 @@ absl::Status CheckHfFolder(const artefacts::ModelConfig& config, const at::Tenso
       return DataLoss("{}: {} is missing, or has another shape or type than was written", folder,
                       tensor.name);
     }
-    MOE_RETURN_IF_ERROR(Encode(tensor, parameters, dtype, buffer));
+    MOE_RETURN_IF_ERROR(Encode(tensor, values, dtype, buffer));
     if (std::memcmp(buffer.data(), it->second.data(), buffer.size()) != 0) {
       return DataLoss("{}: {} does not read back as it was written", it->second.path, tensor.name);
     }
   }
   return absl::OkStatus();
+}
+
+Json WithDtype(Json config, artefacts::DType dtype) {
+  config["torch_dtype"] = TorchDtype(dtype);
+  return config;
+}
+
+}  // namespace
+
+absl::Status SaveHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
+                          artefacts::DType dtype, const std::string& folder,
+                          uint64_t max_shard_bytes) {
+  return SaveFolder(artefacts::ToHfConfig(config, TorchDtype(dtype)),
+                    HfTensors(config, ParameterLayout(config)), parameters, dtype, folder,
+                    max_shard_bytes);
+}
+
+absl::Status SaveNativeFolder(const NativeModel& model, artefacts::DType dtype,
+                              const std::string& folder, uint64_t max_shard_bytes) {
+  return SaveFolder(WithDtype(model.config, dtype), model.tensors, model.values, dtype, folder,
+                    max_shard_bytes);
+}
+
+absl::Status CheckNativeFolder(const NativeModel& model, artefacts::DType dtype,
+                               const std::string& folder) {
+  MOE_ASSIGN_OR_RETURN(const Json config, ReadJsonFile(JoinPath(folder, "config.json")));
+  if (config != WithDtype(model.config, dtype)) {
+    return DataLoss("{}/config.json does not read back as it was written", folder);
+  }
+  return CheckTensors(model.tensors, model.values, dtype, folder);
+}
+
+absl::Status CheckHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
+                           artefacts::DType dtype, const std::string& folder) {
+  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig read, artefacts::ReadModelConfig(folder));
+  const char* torch_dtype = TorchDtype(dtype);
+  if (ToHfConfig(read, torch_dtype) != ToHfConfig(config, torch_dtype)) {
+    return DataLoss("{}/config.json does not read back as it was written", folder);
+  }
+  return CheckTensors(HfTensors(config, ParameterLayout(config)), parameters, dtype, folder);
 }
 
 }  // namespace moe::model

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "storage/artefacts/model_config.h"
 #include "storage/artefacts/safetensors.h"
+#include "worker/model/native_export.h"
 
 namespace moe::model {
 
@@ -29,5 +30,11 @@ absl::Status SaveHfFolder(const artefacts::ModelConfig& config, const at::Tensor
 // bit for bit, with `parameters` cast to `dtype`. DATA_LOSS names the first difference.
 absl::Status CheckHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
                            artefacts::DType dtype, const std::string& folder);
+
+// The same for a model of another architecture.
+absl::Status SaveNativeFolder(const NativeModel& model, artefacts::DType dtype,
+                              const std::string& folder, uint64_t max_shard_bytes = kMaxShardBytes);
+absl::Status CheckNativeFolder(const NativeModel& model, artefacts::DType dtype,
+                               const std::string& folder);
 
 }  // namespace moe::model

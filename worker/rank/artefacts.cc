@@ -20,6 +20,21 @@ std::string ProtoKind(const std::string& kind) {
   return "ARTEFACT_KIND_REPORT";
 }
 
+// Tokenizer and whatever `save` writes, then `check`.
+template <typename Save, typename Check>
+absl::StatusOr<Json> WriteFolder(const std::string& tokenizer_path, const Output& output,
+                                 const Save& save, const Check& check) {
+  MOE_ASSIGN_OR_RETURN(const sampler::TokenizerFiles tokenizer,
+                       sampler::ReadTokenizerFiles(tokenizer_path));
+  MOE_RETURN_IF_ERROR(MakeDirectories(output.dir));
+  MOE_RETURN_IF_ERROR(save());
+  MOE_RETURN_IF_ERROR(sampler::WriteTokenizerFiles(tokenizer, output.dir));
+  if (const absl::Status same = check(); !same.ok()) return AsStorageError(same);
+  MOE_ASSIGN_OR_RETURN(Json metadata, ReadJsonFile(JoinPath(output.dir, "config.json")));
+  metadata["tokenizer_crc32c"] = tokenizer.crc32c();
+  return metadata;
+}
+
 }  // namespace
 
 absl::Status VerifyInput(const Input& input) {
@@ -47,18 +62,18 @@ absl::Status CheckVocabulary(const std::string& dataset, int64_t dataset_vocab_s
 absl::StatusOr<Json> WriteModelFiles(const artefacts::ModelConfig& config,
                                      const at::Tensor& parameters, artefacts::DType dtype,
                                      const std::string& tokenizer_path, const Output& output) {
-  MOE_ASSIGN_OR_RETURN(const sampler::TokenizerFiles tokenizer,
-                       sampler::ReadTokenizerFiles(tokenizer_path));
-  MOE_RETURN_IF_ERROR(MakeDirectories(output.dir));
-  MOE_RETURN_IF_ERROR(model::SaveHfFolder(config, parameters, dtype, output.dir));
-  MOE_RETURN_IF_ERROR(sampler::WriteTokenizerFiles(tokenizer, output.dir));
-  if (const absl::Status same = model::CheckHfFolder(config, parameters, dtype, output.dir);
-      !same.ok()) {
-    return AsStorageError(same);
-  }
-  MOE_ASSIGN_OR_RETURN(Json metadata, ReadJsonFile(JoinPath(output.dir, "config.json")));
-  metadata["tokenizer_crc32c"] = tokenizer.crc32c();
-  return metadata;
+  return WriteFolder(
+      tokenizer_path, output,
+      [&] { return model::SaveHfFolder(config, parameters, dtype, output.dir); },
+      [&] { return model::CheckHfFolder(config, parameters, dtype, output.dir); });
+}
+
+absl::StatusOr<Json> WriteNativeModelFiles(const model::NativeModel& model, artefacts::DType dtype,
+                                           const std::string& tokenizer_path,
+                                           const Output& output) {
+  return WriteFolder(
+      tokenizer_path, output, [&] { return model::SaveNativeFolder(model, dtype, output.dir); },
+      [&] { return model::CheckNativeFolder(model, dtype, output.dir); });
 }
 
 absl::Status HandIn(RunChannel& channel, const RunSpec& run, const Json& metadata,

@@ -11,6 +11,7 @@
 #include "common/run_channel.h"
 #include "storage/artefacts/model_config.h"
 #include "storage/artefacts/safetensors.h"
+#include "worker/model/native_export.h"
 #include "worker/model/weights.h"
 #include "worker/rank/run_spec.h"
 
@@ -33,6 +34,10 @@ absl::Status CheckVocabulary(const std::string& dataset, int64_t dataset_vocab_s
 absl::StatusOr<Json> WriteModelFiles(const artefacts::ModelConfig& config,
                                      const at::Tensor& parameters, artefacts::DType dtype,
                                      const std::string& tokenizer_path, const Output& output);
+
+// The same for a model of another program's architecture.
+absl::StatusOr<Json> WriteNativeModelFiles(const model::NativeModel& model, artefacts::DType dtype,
+                                           const std::string& tokenizer_path, const Output& output);
 
 // Writes the manifest, which makes `run.output.dir` an artefact, reports it and waits until the
 // coordinator has catalogued it. CANCELLED where a stop was requested meanwhile. `write_seconds` is

@@ -1,5 +1,6 @@
 // construct: a dense checkpoint to a mixture of experts.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include "common/clock.h"
@@ -8,6 +9,7 @@
 #include "worker/construction/partition.h"
 #include "worker/model/parameters.h"
 #include "worker/rank/artefacts.h"
+#include "worker/rank/calibrated_construction.h"
 #include "worker/rank/job.h"
 
 namespace moe::rank {
@@ -19,7 +21,65 @@ artefacts::MoeConfig ToMoeConfig(const ConstructSpec& spec) {
   moe.top_k = spec.top_k;
   moe.gate_network = spec.gate_network;
   moe.score_scale_factor = spec.score_scale_factor;
+  moe.learn_scale = spec.learn_scale;
   return moe;
+}
+
+absl::StatusOr<Constructed> ConstructAsPublished(JobContext& context, const ConstructSpec& spec,
+                                                 const model::LoadedModel& dense,
+                                                 const artefacts::ModelConfig& config) {
+  Constructed result{.config = config, .parameters = {}, .calibration = {}};
+  const int64_t layers = dense.config.num_layers;
+  const construction::Partition partition = construction::IndependentRandom(
+      layers, dense.config.intermediate_size, spec.num_experts, spec.seed);
+  result.parameters = construction::BuildMoe(dense.config, dense.parameters, result.config,
+                                             partition, spec.seed, [&](int64_t layers_done) {
+                                               ReportProgress(context.channel, layers_done, layers,
+                                                              "layers", "slicing experts");
+                                             });
+  if (context.channel.stop_requested() != StopReason::kNone) result.parameters.reset();
+  return result;
+}
+
+// The method's experts from those neurons of a layer that are left to deal.
+construction::SplitLayer SplitOf(const ConstructSpec& spec, int64_t num_experts) {
+  return [num_experts, seed = spec.seed](int64_t layer, const std::vector<int64_t>& neurons) {
+    std::vector<std::vector<int64_t>> experts =
+        construction::IndependentRandomLayer(layer, std::ssize(neurons), num_experts, seed).experts;
+    for (std::vector<int64_t>& expert : experts) {
+      for (int64_t& neuron : expert) neuron = neurons[neuron];
+    }
+    return experts;
+  };
+}
+
+absl::StatusOr<Constructed> Construct(JobContext& context, const ConstructSpec& spec,
+                                      const model::LoadedModel& dense) {
+  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig plain,
+                       construction::MoeConfigFor(dense.config, ToMoeConfig(spec)));
+  if (!spec.calibrate.has_value()) return ConstructAsPublished(context, spec, dense, plain);
+  const int64_t routed_experts = spec.num_experts - spec.calibrate->shared_experts;
+  return ConstructCalibrated(context, spec, dense, plain.moe, SplitOf(spec, routed_experts));
+}
+
+std::string Summary(const Constructed& model) {
+  const artefacts::MoeConfig& moe = model.config.moe;
+  const model::ParameterLayout layout(model.config);
+  std::string text =
+      fmt::format("{} layers, {} experts of width {}, top-{}", model.config.num_layers,
+                  moe.num_experts, moe.expert_width, moe.top_k);
+  if (moe.shared_width > 0) text += fmt::format(", a shared one of width {}", moe.shared_width);
+  if (!moe.dense_layers.empty()) {
+    text += fmt::format(", dense in layers {}", fmt::join(moe.dense_layers, ", "));
+  }
+  text += fmt::format(", {:.1f}M parameters of which {:.1f}M are active",
+                      layout.total_parameters() / 1e6, layout.active_parameters() / 1e6);
+  if (!model.calibration.is_null()) {
+    text += fmt::format(", loss {:.3f} (dense {:.3f}) on the calibration text",
+                        model.calibration["loss"].get<double>(),
+                        model.calibration["dense_loss"].get<double>());
+  }
+  return text;
 }
 
 }  // namespace
@@ -28,38 +88,27 @@ absl::StatusOr<JobOutcome> RunConstructJob(JobContext& context) {
   MOE_ASSIGN_OR_RETURN(const ConstructSpec spec, ParseConstructSpec(context.run.spec));
   MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput("model"));
   MOE_ASSIGN_OR_RETURN(const model::LoadedModel dense, LoadVerifiedModel(input));
-  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config,
-                       construction::MoeConfigFor(dense.config, ToMoeConfig(spec)));
-  const int64_t layers = config.num_layers;
+  const int64_t layers = dense.config.num_layers;
   spdlog::info("loaded model={} layers={} ffn_width={}", input.path, layers,
                dense.config.intermediate_size);
 
   const RealClock clock;
   const int64_t start_ms = clock.MonotonicMillis();
-  const construction::Partition partition = construction::IndependentRandom(
-      layers, dense.config.intermediate_size, spec.num_experts, spec.seed);
-  const at::Tensor parameters = construction::BuildMoe(
-      dense.config, dense.parameters, config, partition, spec.seed, [&](int64_t layers_done) {
-        ReportProgress(context.channel, layers_done, layers, "layers", "slicing experts");
-      });
-  if (const StopReason stop = context.channel.stop_requested(); stop != StopReason::kNone) {
-    return JobOutcome{.stopped = stop};
+  MOE_ASSIGN_OR_RETURN(const Constructed made, Construct(context, spec, dense));
+  if (!made.parameters.defined()) {
+    return JobOutcome{.stopped = context.channel.stop_requested()};
   }
   ReportProgress(context.channel, layers, layers, "layers", "writing");
-  MOE_ASSIGN_OR_RETURN(const Json metadata,
-                       WriteModelFiles(config, parameters, dense.stored_dtype, dense.tokenizer_path,
-                                       context.run.output));
+  MOE_ASSIGN_OR_RETURN(Json metadata,
+                       WriteModelFiles(made.config, made.parameters, dense.stored_dtype,
+                                       dense.tokenizer_path, context.run.output));
+  if (!made.calibration.is_null()) metadata["calibration"] = made.calibration;
   const double seconds = static_cast<double>(clock.MonotonicMillis() - start_ms) / 1000;
   if (const absl::Status committed = HandIn(context.channel, context.run, metadata, seconds);
       !committed.ok()) {
     return StoppedOr(context.channel, committed);
   }
-  const model::ParameterLayout layout(config);
-  return JobOutcome{.summary = fmt::format(
-                        "{} layers, {} experts of width {}, top-{}, {:.1f}M parameters of which "
-                        "{:.1f}M are active",
-                        layers, spec.num_experts, config.moe.expert_width, spec.top_k,
-                        layout.total_parameters() / 1e6, layout.active_parameters() / 1e6)};
+  return JobOutcome{.summary = Summary(made)};
 }
 
 }  // namespace moe::rank

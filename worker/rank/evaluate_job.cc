@@ -38,6 +38,15 @@ absl::Status CheckFits(const evaluation::PerplexityOptions& options,
   return absl::OkStatus();
 }
 
+absl::Status OverrideTopK(int64_t top_k, const Input& input, artefacts::MoeConfig& moe) {
+  if (top_k > moe.num_experts) {
+    return InvalidArgument("top_k={} is above the {} experts of {}; use 1 to {}", top_k,
+                           moe.num_experts, input.display_name(), moe.num_experts);
+  }
+  moe.top_k = top_k;
+  return absl::OkStatus();
+}
+
 absl::Status WriteReportFiles(const evaluation::PerplexityReport& report, const std::string& dir) {
   MOE_RETURN_IF_ERROR(MakeDirectories(dir));
   MOE_RETURN_IF_ERROR(
@@ -83,7 +92,10 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(JobContext& context) {
     MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput(fmt::format("models.{}", i)));
     const std::string label = ColumnTitle(spec.labels[i], input);
     ReportProgress(context.channel, done, total, "samples", "loading " + label);
-    MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded, LoadVerifiedModel(input));
+    MOE_ASSIGN_OR_RETURN(model::LoadedModel loaded, LoadVerifiedModel(input));
+    if (spec.top_k.has_value() && loaded.config.is_moe()) {
+      MOE_RETURN_IF_ERROR(OverrideTopK(*spec.top_k, input, loaded.config.moe));
+    }
     MOE_RETURN_IF_ERROR(CheckFits(report.options, *dataset, dataset_input, loaded, input));
     model::Model model(loaded.config, {.compute = compute});
     model.SetParameters(loaded.parameters);

@@ -16,6 +16,25 @@ artefacts::DType ToDType(const std::string& name) {
   return artefacts::DType::kF32;
 }
 
+// The model in the format that the spec asks for. Returns the manifest's metadata.
+absl::StatusOr<Json> Write(const model::LoadedModel& model, const ExportSpec& spec,
+                           const Output& output) {
+  const artefacts::DType dtype = ToDType(spec.dtype);
+  if (spec.format == "mixtral" || spec.format == "qwen2-moe") {
+    const auto architecture = spec.format == "mixtral" ? model::NativeArchitecture::kMixtral
+                                                       : model::NativeArchitecture::kQwen2Moe;
+    MOE_ASSIGN_OR_RETURN(const model::NativeModel native,
+                         model::ToNative(architecture, model.config, model.parameters));
+    return WriteNativeModelFiles(native, dtype, model.tokenizer_path, output);
+  }
+  if (spec.format == "llama") {
+    MOE_ASSIGN_OR_RETURN(const model::DenseModel dense,
+                         model::ToDense(model.config, model.parameters));
+    return WriteModelFiles(dense.config, dense.parameters, dtype, model.tokenizer_path, output);
+  }
+  return WriteModelFiles(model.config, model.parameters, dtype, model.tokenizer_path, output);
+}
+
 }  // namespace
 
 absl::StatusOr<JobOutcome> RunExportJob(JobContext& context) {
@@ -29,9 +48,7 @@ absl::StatusOr<JobOutcome> RunExportJob(JobContext& context) {
   ReportProgress(context.channel, 1, 2, "phases", "writing and reading back");
   const RealClock clock;
   const int64_t start_ms = clock.MonotonicMillis();
-  MOE_ASSIGN_OR_RETURN(const Json metadata,
-                       WriteModelFiles(model.config, model.parameters, ToDType(spec.dtype),
-                                       model.tokenizer_path, context.run.output));
+  MOE_ASSIGN_OR_RETURN(const Json metadata, Write(model, spec, context.run.output));
   const double seconds = static_cast<double>(clock.MonotonicMillis() - start_ms) / 1000;
   if (const absl::Status committed = HandIn(context.channel, context.run, metadata, seconds);
       !committed.ok()) {
@@ -39,9 +56,10 @@ absl::StatusOr<JobOutcome> RunExportJob(JobContext& context) {
   }
   ReportProgress(context.channel, 2, 2, "phases", "done");
   const model::ParameterLayout layout(model.config);
-  return JobOutcome{.summary = fmt::format("{:.1f}M parameters as {} in {}, read back bit for bit",
-                                           layout.total_parameters() / 1e6, spec.dtype,
-                                           context.run.output.dir)};
+  return JobOutcome{.summary =
+                        fmt::format("{:.1f}M parameters as {} {} in {}, read back bit for bit",
+                                    layout.total_parameters() / 1e6, spec.dtype, spec.format,
+                                    context.run.output.dir)};
 }
 
 }  // namespace moe::rank

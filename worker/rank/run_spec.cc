@@ -129,6 +129,22 @@ absl::Status ParseMixture(const Json& json, TrainSpec& spec) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<CalibrationSpec> ParseCalibration(const Json& json, int64_t top_k) {
+  SpecReader reader(json, "run.json: spec.calibrate");
+  CalibrationSpec spec;
+  spec.tokens = reader.IntFrom("tokens", 2);
+  spec.shared_experts = reader.IntFrom("shared_experts", 0);
+  spec.active_ffn_share = reader.DoubleIn("active_ffn_share", 0, 1);
+  spec.compensate = reader.Bool("compensate");
+  spec.mean_vector = reader.Bool("mean_vector");
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (spec.shared_experts >= top_k) {
+    return InvalidArgument("run.json: spec.calibrate.shared_experts: {} must be below top_k={}",
+                           spec.shared_experts, top_k);
+  }
+  return spec;
+}
+
 }  // namespace
 
 absl::StatusOr<Input> RunSpec::FindInput(const std::string& field) const {
@@ -181,8 +197,12 @@ absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& json) {
   spec.top_k = reader.IntFrom("top_k", 1);
   spec.score_scale_factor = reader.DoubleIn("score_scale_factor", 0, kInfinity);
   spec.gate_network = reader.OneOf("gate_network", {"mlp", "linear"});
+  spec.learn_scale = reader.Bool("learn_scale");
   spec.seed = reader.Seed("seed");
   MOE_RETURN_IF_ERROR(reader.status());
+  if (reader.reader().Has("calibrate")) {
+    MOE_ASSIGN_OR_RETURN(spec.calibrate, ParseCalibration(json.at("calibrate"), spec.top_k));
+  }
   return spec;
 }
 
@@ -216,6 +236,7 @@ absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& json) {
   spec.max_samples_per_domain = reader.IntFrom("max_samples_per_domain", 0);
   spec.batch_samples = reader.IntFrom("batch_samples", 1);
   spec.compute_dtype = reader.OneOf("compute_dtype", {"bf16", "fp32"});
+  if (reader.reader().Has("top_k")) spec.top_k = reader.IntFrom("top_k", 1);
   const Json& models = reader.Array("models");
   MOE_RETURN_IF_ERROR(reader.status());
   if (models.empty()) return InvalidArgument("run.json: spec.models: at least one is needed");
@@ -231,6 +252,7 @@ absl::StatusOr<ExportSpec> ParseExportSpec(const Json& json) {
   SpecReader reader(json, "run.json: spec");
   ExportSpec spec;
   spec.dtype = reader.OneOf("dtype", {"fp32", "bf16", "fp16"});
+  spec.format = reader.OneOf("format", {"llama-moe", "mixtral", "qwen2-moe", "llama"});
   MOE_RETURN_IF_ERROR(reader.status());
   return spec;
 }

@@ -57,13 +57,23 @@ absl::StatusOr<RunSpec> ParseRunSpec(const Json& json);
 // what fields mean), so a missing field is an error here too. Ranges that only depend on the spec
 // are checked again: a rank may be started by hand.
 
+struct CalibrationSpec {
+  int64_t tokens = 0;
+  int64_t shared_experts = 0;
+  double active_ffn_share = 0;
+  bool compensate = false;
+  bool mean_vector = false;
+};
+
 struct ConstructSpec {
   std::string method;
   int64_t num_experts = 0;
   int64_t top_k = 0;
   double score_scale_factor = 0;
   std::string gate_network;
+  bool learn_scale = false;
   uint64_t seed = 0;
+  std::optional<CalibrationSpec> calibrate;
 };
 absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& spec);
 
@@ -97,11 +107,13 @@ struct EvaluateSpec {
   int64_t max_samples_per_domain = 0;
   int64_t batch_samples = 0;
   std::string compute_dtype;
+  std::optional<int64_t> top_k;  // instead of what a mixture says
 };
 absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& spec);
 
 struct ExportSpec {
-  std::string dtype;  // "fp32", "bf16" or "fp16"
+  std::string dtype;   // "fp32", "bf16" or "fp16"
+  std::string format;  // "llama-moe", "mixtral", "qwen2-moe" or "llama"
 };
 absl::StatusOr<ExportSpec> ParseExportSpec(const Json& spec);
 

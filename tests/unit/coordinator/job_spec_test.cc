@@ -109,6 +109,33 @@ TEST(JobSpecTest, GoodPipeline_GetsDefaultsAndNeeds) {
   EXPECT_EQ((*complete)[0].spec.prepare().output(), "corpus");
 }
 
+TEST(JobSpecTest, CalibratedConstruct_GetsDefaultsAndReadsTheDataset) {
+  Pipeline p;
+  p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");
+  p.evaluate().set_top_k(14);
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  const v1::JobSpec& spec = (*complete)[1].spec;
+  const v1::Calibration& calibrate = spec.construct().calibrate();
+  EXPECT_EQ(calibrate.tokens(), 8192);
+  EXPECT_EQ(calibrate.shared_experts(), 2);
+  EXPECT_DOUBLE_EQ(calibrate.active_ffn_share(), 0.325);
+  EXPECT_TRUE(calibrate.compensate());
+  EXPECT_TRUE(calibrate.has_mean_vector());
+  EXPECT_FALSE(spec.construct().learn_scale());
+  EXPECT_EQ((*complete)[1].needs, (std::vector<int>{0})) << "the dataset's job comes first";
+  EXPECT_EQ(InputsOf(spec).count("calibrate.dataset"), 1u);
+}
+
+TEST(JobSpecTest, Export_OfADenseModel_IsLlamaByDefault) {
+  Pipeline p;
+  p.jobs[4].mutable_export_()->mutable_model()->set_path("/models/smollm2.gguf");
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ((*complete)[4].spec.export_().format(), "llama");
+  EXPECT_EQ((*CompletePipeline(Pipeline().jobs, p.facts))[4].spec.export_().format(), "llama-moe");
+}
+
 struct BadCase {
   const char* name;
   std::function<void(Pipeline&)> change;
@@ -155,6 +182,41 @@ INSTANTIATE_TEST_SUITE_P(
                 {"method='independant-random'", "did you mean 'independent-random'?"}},
         BadCase{"UnknownGate", [](Pipeline& p) { p.construct().set_gate_network("mpl"); },
                 {"gate_network='mpl'", "mlp, linear"}},
+        BadCase{"CalibrateWithoutDataset", [](Pipeline& p) { p.construct().mutable_calibrate(); },
+                {"job 'construct'", "calibrate.dataset"}},
+        BadCase{"SharedExpertsNotBelowTopK",
+                [](Pipeline& p) {
+                  v1::Calibration& calibrate = *p.construct().mutable_calibrate();
+                  calibrate.mutable_dataset()->set_artefact("corpus");
+                  calibrate.set_shared_experts(4);
+                },
+                {"calibrate.shared_experts=4", "0 to 3"}},
+        BadCase{"ActiveShareBelowTheExperts",
+                [](Pipeline& p) {
+                  v1::Calibration& calibrate = *p.construct().mutable_calibrate();
+                  calibrate.mutable_dataset()->set_artefact("corpus");
+                  calibrate.set_active_ffn_share(0.2);
+                },
+                {"calibrate.active_ffn_share=0.2", "0.25 to 1"}},
+        BadCase{"CalibrateOnTooLittle",
+                [](Pipeline& p) {
+                  v1::Calibration& calibrate = *p.construct().mutable_calibrate();
+                  calibrate.mutable_dataset()->set_artefact("corpus");
+                  calibrate.set_tokens(100);
+                },
+                {"calibrate.tokens=100", "1024 to"}},
+        BadCase{"EvaluateMoreExpertsThanThereAre",
+                [](Pipeline& p) { p.evaluate().set_top_k(17); },
+                {"job 'evaluate'", "top_k=17", "models.1", "1 to 16"}},
+        BadCase{"UnknownExportFormat",
+                [](Pipeline& p) { p.jobs[4].mutable_export_()->set_format("mixtrl"); },
+                {"format='mixtrl'", "did you mean 'mixtral'?"}},
+        BadCase{"DenseModelAsMixtral",
+                [](Pipeline& p) {
+                  p.jobs[4].mutable_export_()->mutable_model()->set_path("/models/smollm2.gguf");
+                  p.jobs[4].mutable_export_()->set_format("mixtral");
+                },
+                {"format='mixtral'", "the model is dense", "llama"}},
         BadCase{"ScaleNotFinite",
                 [](Pipeline& p) { p.construct().set_score_scale_factor(std::nan("")); },
                 {"score_scale_factor=nan"}},

@@ -98,6 +98,37 @@ TEST_F(BuildMoeTest, SumOfAllExperts_IsTheDenseFfn) {
   EXPECT_EQ(layers_done_, (std::vector<int64_t>{1, 2, 3}));
 }
 
+TEST_F(BuildMoeTest, SharedExpertAndDenseLayers_KeepTheSumAndTheDenseFfn) {
+  artefacts::MoeConfig moe = Moe(10, 2);
+  moe.shared_width = 16;
+  moe.dense_layers = {1};
+  moe.learn_scale = true;
+  config_ = MoeConfigFor(dense_, moe).value();
+  EXPECT_EQ(config_.moe.expert_width, 8);
+  partition_.layers.resize(3);
+  for (const int64_t layer : {0, 2}) {
+    LayerPartition& split = partition_.layers[layer];
+    split = IndependentRandomLayer(layer, 80, 10, kSeed);
+    for (int64_t neuron = 80; neuron < 96; ++neuron) split.shared.push_back(neuron);
+  }
+  parameters_ = BuildMoe(dense_, dense_parameters_, config_, partition_, kSeed,
+                         [&](int64_t done) { layers_done_.push_back(done); });
+  EXPECT_EQ(layers_done_, (std::vector<int64_t>{1, 2, 3}));
+  EXPECT_TRUE(at::equal(MoeView("layers.1.gate_up"), DenseView("layers.1.gate_up")));
+  EXPECT_TRUE(at::equal(MoeView("layers.1.down"), DenseView("layers.1.down")));
+  EXPECT_EQ(MoeView("layers.2.scale").item<float>(), 4.0f);
+
+  const at::Tensor x_Td = RandomVector(7 * 32, 1).view({7, 32});
+  const at::Tensor expected = Ffn(x_Td, DenseView("layers.2.gate_up"), DenseView("layers.2.down"));
+  at::Tensor sum = Ffn(x_Td, MoeView("layers.2.shared.gate_up"), MoeView("layers.2.shared.down"));
+  for (int64_t e = 0; e < 10; ++e) {
+    sum += Ffn(x_Td, MoeView("layers.2.experts.gate_up").select(0, e),
+               MoeView("layers.2.experts.down").select(0, e));
+  }
+  EXPECT_LT(sum.sub(expected).abs().max().item<double>(),
+            1e-5 * expected.abs().max().item<double>());
+}
+
 TEST_F(BuildMoeTest, Experts_HoldTheirNeuronsInAscendingOrder) {
   Build(Moe(8, 2));
   const std::vector<int64_t>& neurons = partition_.layers[1].experts[3];

@@ -1,5 +1,7 @@
 // Every job of moe-rank on a tiny model, through its run folder: what goes in is files, what comes
 // out is files and reports.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,6 +19,7 @@
 #include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/worker/training/tiny_run.h"
 #include "worker/model/hf_export.h"
+#include "worker/model/model.h"
 #include "worker/model/weights.h"
 #include "worker/rank/job.h"
 
@@ -34,8 +37,13 @@ artefacts::ModelConfig TinyDense() {
 }
 
 Json ConstructSpecJson() {
-  return {{"method", "independent-random"}, {"num_experts", 8},      {"top_k", 2},
-          {"score_scale_factor", 4.0},      {"gate_network", "mlp"}, {"seed", "1227"}};
+  return {{"method", "independent-random"},
+          {"num_experts", 8},
+          {"top_k", 2},
+          {"score_scale_factor", 4.0},
+          {"gate_network", "mlp"},
+          {"seed", "1227"},
+          {"learn_scale", false}};
 }
 
 Json EvaluateSpecJson() {
@@ -186,6 +194,116 @@ TEST_F(JobsTest, Construct_DenseFolder_MakesAModelArtefactThatReadsBack) {
   EXPECT_EQ(loaded->config.moe.top_k, 2);
 }
 
+Json CalibrateJson() {
+  return {{"tokens", 512},
+          {"shared_experts", 1},
+          {"active_ffn_share", 0.7},
+          {"compensate", true},
+          {"mean_vector", false}};
+}
+
+TEST_F(JobsTest, ConstructCalibrated_ThenTrainAndExport_KeepsSharedExpertsAndDenseLayers) {
+  Json spec = ConstructSpecJson();
+  spec["gate_network"] = "linear";
+  spec["calibrate"] = CalibrateJson();
+  const Reports constructed = Run(
+      "construct", "construct", "model",
+      {{"model", {{"path", DensePath()}}}, {"calibrate.dataset", {{"path", DatasetPath()}}}}, spec);
+  ASSERT_TRUE(constructed.Last().contains("finished")) << constructed.Last();
+  EXPECT_THAT(constructed.Last()["finished"]["summary"],
+              AllOf(HasSubstr("7 experts of width 16, top-1, a shared one of width 16"),
+                    HasSubstr("dense in layers"), HasSubstr("on the calibration text")));
+  const Json calibration = constructed.Of("artefact").at(0)["metadata"]["calibration"];
+  EXPECT_EQ(calibration["layers"].size(), 2u);
+  EXPECT_LT(calibration["loss"].get<double>(), 1.1 * calibration["dense_loss"].get<double>());
+
+  const std::string checkpoint = OutputPath("train") + "/step-00000002";
+  const Reports trained =
+      Run("train", "train", "checkpoint",
+          {{"model", InputOf(constructed)}, {"dataset", {{"path", DatasetPath()}}}},
+          TrainSpecJson(), Committed(checkpoint));
+  ASSERT_TRUE(trained.Last().contains("finished")) << trained.Last();
+  const auto loaded = model::LoadModel(checkpoint);
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_EQ(loaded->config.moe.shared_width, 16);
+  EXPECT_EQ(loaded->config.num_moe_layers(), 1);
+
+  const Reports exported = Run("export", "export", "model", {{"model", InputOf(trained)}},
+                               {{"dtype", "fp32"}, {"format", "qwen2-moe"}});
+  ASSERT_TRUE(exported.Last().contains("finished")) << exported.Last();
+  EXPECT_EQ(exported.Of("artefact").at(0)["metadata"]["model_type"], "qwen2_moe");
+}
+
+TEST_F(JobsTest, ConstructCalibrated_Cancelled_Stops) {
+  Json spec = ConstructSpecJson();
+  spec["calibrate"] = CalibrateJson();
+  const Reports reports =
+      Run("construct", "construct", "model",
+          {{"model", {{"path", DensePath()}}}, {"calibrate.dataset", {{"path", DatasetPath()}}}},
+          spec, {{"type", "stop"}, {"reason", "cancel"}});
+  ASSERT_TRUE(reports.Last().contains("stopped")) << reports.Last();
+}
+
+TEST_F(JobsTest, ConstructCalibrated_DatasetOfAnotherVocabulary_NamesBoth) {
+  artefacts::ModelConfig config = TinyDense();
+  config.vocab_size = 130;
+  ASSERT_TRUE(
+      model::SaveHfFolder(config, training::RandomParameters(config), DType::kF32, DensePath())
+          .ok());
+  Json spec = ConstructSpecJson();
+  spec["calibrate"] = CalibrateJson();
+  const Reports reports = Run(
+      "construct", "construct", "model",
+      {{"model", {{"path", DensePath()}}}, {"calibrate.dataset", {{"path", DatasetPath()}}}}, spec);
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"], AllOf(HasSubstr("128"), HasSubstr("130")));
+}
+
+TEST_F(JobsTest, Export_AsDense_GivesTheModelThatWasCut) {
+  const Reports exported = Run("export", "export", "model", {{"model", InputOf(Construct())}},
+                               {{"dtype", "fp32"}, {"format", "llama"}});
+  ASSERT_TRUE(exported.Last().contains("finished")) << exported.Last();
+  const auto cut = model::LoadModel(DensePath()), whole = model::LoadModel(OutputPath("export"));
+  ASSERT_TRUE(whole.ok()) << ToString(whole.status());
+  const at::Tensor tokens_BS = at::arange(32, at::kLong).view({2, 16});
+  const auto logits = [&](const model::LoadedModel& loaded) {
+    model::Model model(loaded.config, {.compute = model::ComputeType::kFp32});
+    model.SetParameters(loaded.parameters);
+    return model.Logits(tokens_BS);
+  };
+  EXPECT_LT((logits(*cut) - logits(*whole)).abs().max().item<float>(), 1e-4f);
+}
+
+TEST_F(JobsTest, Export_MlpGateAsMixtral_FailsWithTheFix) {
+  const Reports reports = Run("export", "export", "model", {{"model", InputOf(Construct())}},
+                              {{"dtype", "fp32"}, {"format", "mixtral"}});
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("gate_network linear"));
+}
+
+TEST_F(JobsTest, Evaluate_OtherTopK_ChangesMixturesOnly) {
+  const Json inputs = {{"models.0", {{"path", DensePath()}}},
+                       {"models.1", InputOf(Construct())},
+                       {"dataset", {{"path", DatasetPath()}}}};
+  const auto losses = [&](const std::string& job, const Json& spec) {
+    const Reports reports = Run(job, "evaluate", "report", inputs, spec);
+    EXPECT_TRUE(reports.Last().contains("finished")) << reports.Last();
+    return *ReadJsonFile(OutputPath(job) + "/report.json");
+  };
+  Json spec = EvaluateSpecJson();
+  const Json as_built = losses("evaluate", spec);
+  spec["top_k"] = 8;
+  const Json all = losses("evaluate-all", spec);
+  EXPECT_EQ(all["models"][0], as_built["models"][0]);
+  EXPECT_NE(all["models"][1], as_built["models"][1]);
+  spec["top_k"] = 9;
+  const Reports refused = Run("evaluate-nine", "evaluate", "report", inputs, spec);
+  ASSERT_TRUE(refused.Last().contains("failed")) << refused.Last();
+  EXPECT_THAT(refused.Last()["failed"]["error"], HasSubstr("top_k=9 is above the 8 experts"));
+}
+
 TEST_F(JobsTest, Construct_CoordinatorRefusesTheArtefact_FailsWithItsReason) {
   const Reports reports = Run("construct", "construct", "model",
                               {{"model", {{"path", DensePath()}}}}, ConstructSpecJson(),
@@ -223,7 +341,8 @@ TEST_F(JobsTest, Export_OfADamagedArtefact_NamesTheFile) {
   file.put('\x55');
   file.close();
 
-  const Reports reports = Run("export", "export", "model", {{"model", input}}, {{"dtype", "bf16"}});
+  const Reports reports = Run("export", "export", "model", {{"model", input}},
+                              {{"dtype", "bf16"}, {"format", "llama-moe"}});
   ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
   EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
   EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("model.safetensors"));
@@ -289,8 +408,8 @@ TEST_F(JobsTest, Train_ThenExport_CarriesTheTrainedWeights) {
   EXPECT_EQ(trained.Of("step").size(), 2u);
   EXPECT_EQ(trained.Of("artefact").at(0)["path"], checkpoint);
 
-  const Reports exported =
-      Run("export", "export", "model", {{"model", InputOf(trained)}}, {{"dtype", "bf16"}});
+  const Reports exported = Run("export", "export", "model", {{"model", InputOf(trained)}},
+                               {{"dtype", "bf16"}, {"format", "llama-moe"}});
   ASSERT_TRUE(exported.Last().contains("finished")) << exported.Last();
   const at::Tensor expected = model::LoadModel(checkpoint)->parameters;
   const auto loaded = model::LoadModel(OutputPath("export"));

@@ -151,7 +151,7 @@ TEST(RunSpecTest, ParseEvaluateSpec_ReadsOneLabelPerModel) {
 TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
   const auto spec = ParseConstructSpec(Json::parse(R"json({
     "method": "independent-random", "num_experts": 16, "top_k": 4, "score_scale_factor": 4,
-    "gate_network": "mlp", "seed": "-1"})json"));
+    "gate_network": "mlp", "learn_scale": false, "seed": "-1"})json"));
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
   EXPECT_EQ(spec->num_experts, 16);
   EXPECT_EQ(spec->seed, ~uint64_t{0});
@@ -160,7 +160,7 @@ TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
 TEST(RunSpecTest, ParseConstructSpec_UnknownMethod_ListsTheKnown) {
   const Json json = Json::parse(R"json({
     "method": "clustering", "num_experts": 16, "top_k": 4, "score_scale_factor": 4,
-    "gate_network": "mlp", "seed": "1"})json");
+    "gate_network": "mlp", "learn_scale": false, "seed": "1"})json");
   EXPECT_THAT(ToString(ParseConstructSpec(json).status()),
               AllOf(HasSubstr("\"clustering\""), HasSubstr("independent-random")));
 }

@@ -1,0 +1,217 @@
+#include "worker/construction/calibrate.h"
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "worker/model/arena.h"
+#include "worker/model/model.h"
+
+namespace moe::construction {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+
+constexpr int64_t kExperts = 6, kWidth = 8;  // of 48 neurons
+
+artefacts::ModelConfig Dense() {
+  artefacts::ModelConfig config;
+  config.vocab_size = 61;
+  config.hidden_size = 32;
+  config.intermediate_size = kExperts * kWidth;
+  config.num_layers = 4;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 8;
+  config.context_length = 64;
+  config.tie_word_embeddings = true;
+  return config;
+}
+
+// Every matrix keeps the size of its input; neurons differ in size, as trained ones do.
+at::Tensor DenseParameters(const artefacts::ModelConfig& config) {
+  at::manual_seed(5);
+  const model::ParameterLayout layout(config);
+  at::Tensor parameters = at::zeros({layout.arena_numel()}, at::kFloat);
+  for (const model::Parameter& parameter : layout.parameters()) {
+    at::Tensor values = at::randn(parameter.shape, at::kFloat);
+    if (parameter.shape.size() == 1) {
+      values.mul_(0.1).add_(1.0);
+    } else {
+      values.div_(std::sqrt(static_cast<double>(parameter.shape.back())));
+    }
+    if (parameter.name.ends_with(".down")) {
+      for (int64_t i = 0; i < values.size(1); ++i) values.select(1, i).mul_(4.0 / (1.0 + i % 8));
+    }
+    model::View(parameters, parameter).copy_(values);
+  }
+  return parameters;
+}
+
+std::vector<std::vector<int64_t>> InTurns(int64_t, const std::vector<int64_t>& neurons) {
+  std::vector<std::vector<int64_t>> experts(neurons.size() / kWidth);
+  for (size_t i = 0; i < neurons.size(); ++i) experts[i % experts.size()].push_back(neurons[i]);
+  return experts;
+}
+
+CalibrationOptions Options(int64_t shared_experts, int64_t num_dense_layers = 0) {
+  return {.fit = {.num_experts = kExperts - shared_experts,
+                  .top_k = 2,
+                  .shared_width = shared_experts * kWidth},
+          .gate_network = "linear",
+          .num_dense_layers = num_dense_layers};
+}
+
+class CalibrateTest : public ::testing::Test {
+ protected:
+  CalibratedModel Run(const CalibrationOptions& options) {
+    return Calibrate(dense_, dense_parameters_, options, tokens_BS_, InTurns,
+                     [](int64_t, int64_t) { return true; });
+  }
+  // By the model's own fast path.
+  static double LossOf(const artefacts::ModelConfig& config, const at::Tensor& parameters,
+                       const at::Tensor& tokens_BS) {
+    model::Model model(config, {.compute = model::ComputeType::kFp32});
+    model.SetParameters(parameters);
+    return model.Evaluate(tokens_BS).MeanLoss();
+  }
+  // What the dense model itself would write, so that its loss is the least there is.
+  at::Tensor GreedyText() const {
+    model::Model model(dense_, {.compute = model::ComputeType::kFp32});
+    model.SetParameters(dense_parameters_);
+    at::Tensor text_BS = tokens_BS_.clone();
+    for (int64_t s = 1; s < text_BS.size(1); ++s) {
+      const at::Tensor logits = model.Logits(text_BS.narrow(1, 0, s).contiguous());
+      text_BS.select(1, s).copy_(logits.select(1, s - 1).argmax(-1));
+    }
+    return text_BS;
+  }
+  static double Error(const CalibratedModel& model) {
+    double sum = 0;
+    for (const CalibratedLayer& layer : model.layers) sum += layer.relative_error;
+    return sum;
+  }
+
+  artefacts::ModelConfig dense_ = Dense();
+  at::Tensor dense_parameters_ = DenseParameters(dense_);
+  at::Tensor tokens_BS_ = at::randint(61, {8, 64}, at::kLong);
+};
+
+// The losses that calibration reports are those of the model that it returns: everything that was
+// fitted is in the right place of the arena.
+TEST_F(CalibrateTest, ReportedLosses_AreThoseOfTheModels) {
+  for (const bool mean_vector : {false, true}) {
+    for (const bool learn_scale : {false, true}) {
+      CalibrationOptions options = Options(/*shared_experts=*/2, /*num_dense_layers=*/1);
+      options.fit.mean_vector = mean_vector;
+      options.learn_scale = learn_scale;
+      const CalibratedModel model = Run(options);
+      EXPECT_NEAR(model.loss, LossOf(model.config, model.parameters, tokens_BS_), 1e-4);
+      EXPECT_NEAR(model.dense_loss, LossOf(dense_, dense_parameters_, tokens_BS_), 1e-5);
+      EXPECT_EQ(model.config.num_moe_layers(), 3);
+    }
+  }
+}
+
+TEST_F(CalibrateTest, MlpGate_RoutesLikeTheLinearOne) {
+  CalibrationOptions options = Options(1);
+  options.gate_network = "mlp";
+  const CalibratedModel model = Run(options);
+  EXPECT_NEAR(model.loss, LossOf(model.config, model.parameters, tokens_BS_), 2e-2);
+}
+
+TEST_F(CalibrateTest, EveryPart_BringsTheLayersNearerToTheDense) {
+  CalibrationOptions plain = Options(2);
+  plain.fit.compensate = false;
+  CalibrationOptions with_mean = plain;
+  with_mean.fit.mean_vector = true;
+  const double without_shared = Error(Run(Options(0)));
+  const double shared = Error(Run(plain));
+  const double mean = Error(Run(with_mean));
+  const double compensated = Error(Run(Options(2)));
+  EXPECT_LT(shared, 0.95 * without_shared);
+  EXPECT_LT(mean, shared);
+  EXPECT_LT(compensated, 0.95 * shared);
+}
+
+TEST_F(CalibrateTest, TheMostSensitiveLayer_StaysDense) {
+  dense_.tie_word_embeddings = false;
+  dense_parameters_ = DenseParameters(dense_);
+  const model::ParameterLayout layout(dense_);
+  // Sure of what it writes, and because of layer 2.
+  model::View(dense_parameters_, layout.Find("lm_head")).mul_(4);
+  for (const char* idle : {"layers.0.down", "layers.1.down", "layers.3.down"}) {
+    model::View(dense_parameters_, layout.Find(idle)).mul_(0.01);
+  }
+  tokens_BS_ = GreedyText();
+  const CalibratedModel model = Run(Options(1, /*num_dense_layers=*/1));
+  EXPECT_THAT(model.config.moe.dense_layers, ElementsAre(2));
+  EXPECT_TRUE(model.layers[2].stays_dense);
+  for (const int64_t other : {0, 1, 3}) {
+    EXPECT_LT(model.layers[other].sensitivity, model.layers[2].sensitivity) << other;
+  }
+}
+
+TEST_F(CalibrateTest, Stopped_ReturnsNoParameters) {
+  int64_t calls = 0;
+  const CalibratedModel model = Calibrate(dense_, dense_parameters_, Options(1), tokens_BS_,
+                                          InTurns, [&](int64_t, int64_t) { return ++calls < 2; });
+  EXPECT_FALSE(model.parameters.defined());
+  EXPECT_EQ(calls, 2);
+}
+
+TEST(FitLayer, SharesTheMostImportantNeuronsAndDealsTheRest) {
+  at::manual_seed(3);
+  at::Tensor h_TI = at::randn({200, 12}, at::kFloat);
+  for (const int64_t important : {4, 9, 10}) h_TI.select(1, important).mul_(10);
+  const FittedLayer layer =
+      FitLayer({.num_experts = 3, .top_k = 1, .shared_width = 3},
+               {.x_Td = at::randn({200, 5}, at::kFloat),
+                .h_TI = h_TI,
+                .down_dI = at::randn({5, 12}, at::kFloat)},
+               [](const std::vector<int64_t>& neurons) {
+                 EXPECT_THAT(neurons, ElementsAre(0, 1, 2, 3, 5, 6, 7, 8, 11));
+                 return std::vector<std::vector<int64_t>>{{0, 3, 7}, {1, 5, 8}, {2, 6, 11}};
+               });
+  EXPECT_THAT(layer.partition.shared, ElementsAre(4, 9, 10));
+  EXPECT_THAT(layer.partition.experts, SizeIs(3));
+}
+
+// One expert does all the work for half of the tokens and the other for the rest, which x tells.
+TEST(FitLayer, GateFindsTheExpertsThatDoTheWork) {
+  at::manual_seed(3);
+  const int64_t T = 400;
+  at::Tensor x_Td = at::randn({T, 6}, at::kFloat), h_TI = at::randn({T, 8}, at::kFloat);
+  for (int64_t t = 0; t < T; ++t) {
+    const bool first = t % 2 == 0;
+    x_Td[t][0].fill_(first ? 2.0 : -2.0);
+    h_TI[t].narrow(0, first ? 4 : 0, 4).mul_(0.01);
+  }
+  const FittedLayer layer =
+      FitLayer({.num_experts = 2, .top_k = 1},
+               {.x_Td = x_Td, .h_TI = h_TI, .down_dI = at::randn({6, 8}, at::kFloat)},
+               [](const std::vector<int64_t>&) {
+                 return std::vector<std::vector<int64_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}};
+               });
+  EXPECT_LT(layer.relative_error, 1e-3);
+  EXPECT_NEAR(layer.scale, 1.0, 1e-2);
+}
+
+TEST(NumDenseLayers, SpendsWhatTheMixturesLeaveOfTheBudget) {
+  EXPECT_EQ(NumDenseLayers(0.325, 0.25, 30), 3);
+  EXPECT_EQ(NumDenseLayers(0.349, 0.25, 30), 3);
+  EXPECT_EQ(NumDenseLayers(0.25, 0.25, 30), 0);
+  EXPECT_EQ(NumDenseLayers(0.2, 0.25, 30), 0);
+  EXPECT_EQ(NumDenseLayers(1.0, 0.25, 30), 29) << "one is left for the experts";
+  EXPECT_EQ(NumDenseLayers(1.0, 1.0, 30), 0) << "nothing to spare";
+}
+
+}  // namespace
+}  // namespace moe::construction
