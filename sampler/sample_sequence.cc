@@ -63,46 +63,91 @@ constexpr PresetWeight kPresets[] = {
 
 absl::StatusOr<SampleSequence> SampleSequence::Create(uint64_t seed, std::vector<Domain> domains) {
   if (domains.empty()) return InvalidArgument("the mixture has no domains; name at least one");
+  SampleSequence sequence;
+  sequence.seed_ = seed;
+  sequence.domains_ = std::move(domains);
+  WeightChange start;
+  for (const Domain& domain : sequence.domains_) start.weights.push_back(domain.weight);
+  MOE_ASSIGN_OR_RETURN(Phase phase, sequence.MakePhase(start));
+  sequence.phases_.push_back(std::move(phase));
+  sequence.cursor_.domain_samples.assign(sequence.domains_.size(), 0);
+  return sequence;
+}
+
+absl::StatusOr<SampleSequence::Phase> SampleSequence::MakePhase(const WeightChange& change) const {
+  if (change.weights.size() != domains_.size()) {
+    return InvalidArgument("there are {} weights for {} domains", change.weights.size(),
+                           domains_.size());
+  }
   double total = 0;
   size_t last_drawn = 0;
-  for (size_t i = 0; i < domains.size(); ++i) {
-    const Domain& domain = domains[i];
-    if (!std::isfinite(domain.weight) || domain.weight < 0) {
+  for (size_t i = 0; i < domains_.size(); ++i) {
+    const double weight = change.weights[i];
+    if (!std::isfinite(weight) || weight < 0) {
       return InvalidArgument("the weight of domain {} is {}; it must be finite and at least 0",
-                             domain.name, domain.weight);
+                             domains_[i].name, weight);
     }
-    if (domain.weight == 0) continue;
-    if (domain.num_samples <= 0) {
+    if (weight == 0) continue;
+    if (domains_[i].num_samples <= 0) {
       return InvalidArgument(
           "domain {} has weight {} but not one whole sample; add text, shorten sequence_length or "
           "leave the domain out",
-          domain.name, domain.weight);
+          domains_[i].name, weight);
     }
-    total += domain.weight;
+    total += weight;
     last_drawn = i;
   }
   if (total == 0) return InvalidArgument("every domain of the mixture has weight 0");
   if (!std::isfinite(total)) return InvalidArgument("the sum of the mixture's weights overflows");
 
-  SampleSequence sequence;
-  sequence.seed_ = seed;
+  Phase phase;
+  phase.first_index = change.first_index;
   double sum = 0;
-  for (size_t i = 0; i < domains.size(); ++i) {
-    sum += domains[i].weight;
+  for (size_t i = 0; i < domains_.size(); ++i) {
+    sum += change.weights[i];
+    phase.weights.push_back(change.weights[i] / total);
     // Exactly 1 from the last domain that can be drawn, whatever rounding did to the sum.
-    sequence.cumulative_.push_back(i >= last_drawn ? 1.0 : std::min(sum / total, 1.0));
+    phase.cumulative.push_back(i >= last_drawn ? 1.0 : std::min(sum / total, 1.0));
   }
-  sequence.cursor_.domain_samples.assign(domains.size(), 0);
-  sequence.domains_ = std::move(domains);
-  return sequence;
+  return phase;
+}
+
+absl::Status SampleSequence::ChangeWeights(const WeightChange& change) {
+  if (change.first_index < cursor_.next_index || change.first_index <= phases_.back().first_index) {
+    return InvalidArgument(
+        "weights cannot change from sample {} on: the sequence is at {} and the change before is "
+        "at {}",
+        change.first_index, cursor_.next_index, phases_.back().first_index);
+  }
+  MOE_ASSIGN_OR_RETURN(Phase phase, MakePhase(change));
+  phases_.push_back(std::move(phase));
+  return absl::OkStatus();
+}
+
+const SampleSequence::Phase& SampleSequence::PhaseAt(int64_t index) const {
+  const auto after =
+      std::upper_bound(phases_.begin(), phases_.end(), index,
+                       [](int64_t i, const Phase& phase) { return i < phase.first_index; });
+  return *(after - 1);
+}
+
+std::vector<double> SampleSequence::Epochs() const {
+  std::vector<double> epochs;
+  for (size_t i = 0; i < domains_.size(); ++i) {
+    const int64_t size = domains_[i].num_samples;
+    epochs.push_back(
+        size == 0 ? 0 : static_cast<double>(cursor_.domain_samples[i]) / static_cast<double>(size));
+  }
+  return epochs;
 }
 
 SampleRef SampleSequence::Next() {
   const std::array<uint32_t, 4> words =
       Philox(seed_, RandomStream::kDomainChoice, 0, static_cast<uint64_t>(cursor_.next_index));
   const double u = UniformDouble(words[0], words[1]);
+  const std::vector<double>& cumulative = PhaseAt(cursor_.next_index).cumulative;
   const size_t domain = static_cast<size_t>(
-      std::upper_bound(cumulative_.begin(), cumulative_.end(), u) - cumulative_.begin());
+      std::upper_bound(cumulative.begin(), cumulative.end(), u) - cumulative.begin());
   const int64_t drawn = cursor_.domain_samples[domain]++;
   ++cursor_.next_index;
   const int64_t size = domains_[domain].num_samples;
@@ -126,7 +171,10 @@ absl::Status SampleSequence::Seek(const Cursor& cursor) {
           "the data cursor's {} samples of domain {} do not fit its {} samples in all", drawn,
           domains_[i].name, cursor.next_index);
     }
-    if (drawn > 0 && domains_[i].weight == 0) {
+    const bool ever_drawn = std::any_of(phases_.begin(), phases_.end(), [&](const Phase& phase) {
+      return phase.weights[i] > 0 && phase.first_index < cursor.next_index;
+    });
+    if (drawn > 0 && !ever_drawn) {
       return InvalidArgument("the data cursor has {} samples of domain {}, whose weight is 0",
                              drawn, domains_[i].name);
     }

@@ -55,7 +55,8 @@ THIRD_PARTY = {
 THIRD_PARTY["ATen/"] = THIRD_PARTY["c10/"] = THIRD_PARTY["torch/"]
 
 # Pure parts: no clock, no I/O, no threads, no third party.
-PURE = ["coordinator/scheduler/", "sampler/sample_sequence.",
+PURE = ["coordinator/scheduler/", "coordinator/sampler/update_rule.",
+        "sampler/sample_sequence.",
         "worker/construction/partition.", "worker/training/schedule."]
 IMPURE = re.compile(r"^(common/(clock|file|log|subprocess|run_channel)\.h|chrono|thread|mutex|fstream|"
                     r"iostream|filesystem|spdlog/.*|absl/synchronization/.*|ATen/.*|torch/.*|moe/v1/.*)$")

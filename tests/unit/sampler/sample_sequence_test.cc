@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 
+#include "common/philox.h"
 #include "common/status.h"
 
 namespace moe::sampler {
@@ -150,6 +151,144 @@ TEST(SampleSequenceTest, Order_StaysAsItIs) {
     text += (ref.domain == 0 ? "a" : "b") + std::to_string(ref.sample) + " ";
   }
   EXPECT_EQ(text, "a101 a627 b8 b0 b9 a560 b7 b6 b4 a343 a819 a578 ");
+}
+
+// A history of weights over three domains: changes at random moments, now and then to 0.
+std::vector<SampleSequence::WeightChange> RandomHistory(PhiloxGenerator& random, int64_t length) {
+  std::vector<SampleSequence::WeightChange> history;
+  int64_t at = 0;
+  while ((at += 1 + static_cast<int64_t>(random.Below(60))) < length) {
+    history.push_back({.first_index = at,
+                       .weights = {0.1 + random.Below(10), static_cast<double>(random.Below(3)),
+                                   static_cast<double>(random.Below(10))}});
+  }
+  return history;
+}
+
+bool Same(const SampleRef& a, const SampleRef& b) {
+  return a.domain == b.domain && a.epoch == b.epoch && a.sample == b.sample;
+}
+
+// A run is stopped anywhere, goes on with another number of ranks, and learns of each change only
+// when it gets there; the samples are those of a run that knew everything and never stopped.
+TEST(SampleSequenceTest, RunsStoppedAnywhereOnAnyWorldSize_ReadTheUndisturbedSequence) {
+  constexpr int64_t kBatch = 4, kSteps = 100, kLength = kBatch * kSteps;
+  const Domains domains = {{"a", 13, 0.5}, {"b", 7, 0.3}, {"c", 101, 0.2}};
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    PhiloxGenerator random(seed, RandomStream::kTest, 1);
+    std::vector<SampleSequence::WeightChange> history = RandomHistory(random, kLength);
+    for (auto& change : history) change.first_index = change.first_index / kBatch * kBatch + kBatch;
+    history.erase(
+        std::unique(history.begin(), history.end(),
+                    [](const auto& x, const auto& y) { return x.first_index == y.first_index; }),
+        history.end());
+    SampleSequence undisturbed = Make(seed, domains);
+    for (const auto& change : history) ASSERT_TRUE(undisturbed.ChangeWeights(change).ok());
+    std::vector<SampleRef> expected;
+    for (int64_t i = 0; i < kLength; ++i) expected.push_back(undisturbed.Next());
+
+    SampleSequence::Cursor checkpoint{.next_index = 0, .domain_samples = {0, 0, 0}};
+    int64_t world_size = 1;
+    while (checkpoint.next_index < kLength) {
+      SampleSequence run = Make(seed, domains);
+      size_t known = 0;
+      for (; known < history.size() && history[known].first_index <= checkpoint.next_index;
+           ++known) {
+        ASSERT_TRUE(run.ChangeWeights(history[known]).ok());
+      }
+      ASSERT_TRUE(run.Seek(checkpoint).ok());
+      // Killed some steps later; the last checkpoint is some steps before that.
+      const int64_t steps = 1 + static_cast<int64_t>(random.Below(20));
+      const int64_t kept = 1 + static_cast<int64_t>(random.Below(static_cast<uint64_t>(steps)));
+      for (int64_t step = 0; step < steps && run.cursor().next_index < kLength; ++step) {
+        const int64_t first = run.cursor().next_index;
+        if (known < history.size() && history[known].first_index == first) {
+          ASSERT_TRUE(run.ChangeWeights(history[known++]).ok());
+        }
+        std::vector<SampleRef> batch;
+        for (int64_t i = 0; i < kBatch; ++i) batch.push_back(run.Next());
+        for (int64_t rank = 0; rank < world_size; ++rank) {
+          for (int64_t i = rank * kBatch / world_size; i < (rank + 1) * kBatch / world_size; ++i) {
+            ASSERT_TRUE(
+                Same(batch[static_cast<size_t>(i)], expected[static_cast<size_t>(first + i)]))
+                << "seed " << seed << " sample " << first + i;
+          }
+        }
+        if (step < kept) checkpoint = run.cursor();
+      }
+      world_size = world_size == 1 ? 2 : 1;
+    }
+  }
+}
+
+TEST(SampleSequenceTest, EpochsUnderAnyHistory_HoldEverySampleOnce) {
+  const Domains domains = {{"a", 5, 1}, {"b", 17, 2}, {"c", 64, 3}};
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    PhiloxGenerator random(seed, RandomStream::kTest, 2);
+    SampleSequence sequence = Make(seed, domains);
+    for (const auto& change : RandomHistory(random, 1000)) {
+      ASSERT_TRUE(sequence.ChangeWeights(change).ok());
+    }
+    std::map<std::pair<int, int64_t>, std::vector<int64_t>> seen;
+    int64_t newest[3] = {};
+    for (int i = 0; i < 1000; ++i) {
+      const SampleRef ref = sequence.Next();
+      ASSERT_GE(ref.epoch, newest[ref.domain]);
+      newest[ref.domain] = ref.epoch;
+      seen[{ref.domain, ref.epoch}].push_back(ref.sample);
+    }
+    const std::vector<double> epochs = sequence.Epochs();
+    for (auto& [key, samples] : seen) {
+      const auto [domain, epoch] = key;
+      const size_t size = static_cast<size_t>(domains[static_cast<size_t>(domain)].num_samples);
+      std::sort(samples.begin(), samples.end());
+      ASSERT_EQ(std::adjacent_find(samples.begin(), samples.end()), samples.end())
+          << "seed " << seed;
+      ASSERT_EQ(samples.size() == size, epoch < static_cast<int64_t>(epochs[domain]));
+    }
+  }
+}
+
+// In each phase of a history the counts of the domains are those of its weights.
+TEST(SampleSequenceTest, ChangedWeights_HoldFromTheirFirstSample) {
+  constexpr int64_t kPhase = 20000;
+  const std::vector<std::vector<double>> phases = {{0.6, 0.3, 0.1}, {0.1, 0.1, 0.8}, {1, 0, 1}};
+  int rejected = 0;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    SampleSequence sequence = Make(seed, {{"a", 100, 6}, {"b", 100, 3}, {"c", 100, 1}});
+    for (int64_t p = 1; p < 3; ++p) {
+      ASSERT_TRUE(sequence.ChangeWeights({p * kPhase, phases[static_cast<size_t>(p)]}).ok());
+    }
+    for (const std::vector<double>& weights : phases) {
+      double sum = 0, chi_square = 0;
+      for (const double weight : weights) sum += weight;
+      std::vector<int> counts(3);
+      for (int64_t i = 0; i < kPhase; ++i) ++counts[static_cast<size_t>(sequence.Next().domain)];
+      for (size_t i = 0; i < 3; ++i) {
+        const double expected = static_cast<double>(kPhase) * weights[i] / sum;
+        if (expected == 0) {
+          ASSERT_EQ(counts[i], 0);
+        } else {
+          chi_square += std::pow(counts[i] - expected, 2) / expected;
+        }
+      }
+      if (chi_square > 5.991) ++rejected;  // 2 degrees of freedom, p = 0.05
+    }
+  }
+  EXPECT_LE(rejected, 8);  // of 60; three are expected
+}
+
+TEST(SampleSequenceTest, ChangeWeights_OfThePastOrWithBadWeights_IsRefused) {
+  SampleSequence sequence = Make(1, {{"a", 5, 1}, {"b", 5, 1}, {"empty", 0, 0}});
+  for (int i = 0; i < 10; ++i) sequence.Next();
+  EXPECT_FALSE(sequence.ChangeWeights({9, {1, 1, 0}}).ok());
+  EXPECT_FALSE(sequence.ChangeWeights({10, {1, 1}}).ok());
+  EXPECT_FALSE(sequence.ChangeWeights({10, {1, std::nan(""), 0}}).ok());
+  EXPECT_FALSE(sequence.ChangeWeights({10, {1, 1, 1}}).ok());
+  EXPECT_TRUE(sequence.ChangeWeights({10, {3, 1, 0}}).ok());
+  EXPECT_FALSE(sequence.ChangeWeights({10, {1, 1, 0}}).ok());
+  EXPECT_EQ(sequence.WeightsAt(9), (std::vector<double>{0.5, 0.5, 0}));
+  EXPECT_EQ(sequence.WeightsAt(10), (std::vector<double>{0.75, 0.25, 0}));
 }
 
 TEST(MixturePresetTest, Presets_AreThePublishedTablesInTheCallersOrder) {
