@@ -51,11 +51,13 @@ def free_port():
 class Cluster:
     """A coordinator and workers. Ports are free ones; all state is below `root`."""
 
-    def __init__(self, lease_ttl_ms=10_000, root=None, artefact_root=None, worker_env=None):
+    def __init__(self, lease_ttl_ms=10_000, root=None, artefact_root=None, worker_env=None,
+                 worker_flags=()):
         self.root = pathlib.Path(root or tempfile.mkdtemp(prefix="moe-e2e-"))
         self.artefacts = pathlib.Path(artefact_root or self.root / "artefacts")
         self.lease_ttl_ms = lease_ttl_ms
         self.worker_env = dict(worker_env or {})
+        self.worker_flags = list(worker_flags)
         self.port, self.metrics_port = free_port(), free_port()
         self.worker_metrics_port = free_port()
         self.processes = {}
@@ -93,7 +95,7 @@ class Cluster:
         self.spawn(worker_id, [
             BIN / "moe-worker", "--coordinator", f"127.0.0.1:{self.port}", "--worker-id", worker_id,
             "--state-dir", self.root / worker_id, "--cpu-slots", slots, "--threads-per-slot", 1,
-            "--metrics-listen", f"127.0.0.1:{port}"], env=self.worker_env)
+            "--metrics-listen", f"127.0.0.1:{port}", *self.worker_flags], env=self.worker_env)
 
     def start(self, slots=1, coordinator_flags=()):
         self.artefacts.mkdir(parents=True, exist_ok=True)

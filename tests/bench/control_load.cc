@@ -1,0 +1,219 @@
+// Load for the control plane, as one program with connections that stay: what a client can see of
+// the coordinator, measured or recorded.
+//
+//   control_load ENDPOINT submit CLIENTS JOBS PREFIX TOKENIZER TEXT   a call for each job
+//   control_load ENDPOINT list PAGES                                  pages of 100, in order
+//   control_load ENDPOINT dump                                        every job
+//   control_load ENDPOINT watch STREAMS                               follows all jobs until killed
+//
+// `submit` prints "ack NAME JOB_ID SENT_UNIX_NS SECONDS" for every acknowledged job, at once and in
+// one write, so that a log of what was promised survives anything. A call that fails is sent again
+// with the same request id until the coordinator answers or the program is killed.
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "moe/v1/job_service.grpc.pb.h"
+
+namespace moe {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+double SecondsSince(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+int64_t UnixNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+void Print(const std::string& line) {
+  if (::write(STDOUT_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+    std::perror("control_load: standard output");
+    std::_Exit(1);
+  }
+}
+
+[[noreturn]] void Fail(const char* what, const grpc::Status& status) {
+  std::fprintf(stderr, "control_load: %s: %s\n", what, status.error_message().c_str());
+  std::_Exit(1);
+}
+
+// A connection of its own, not one shared between stubs of the same address.
+std::unique_ptr<v1::JobService::Stub> Connect(const std::string& endpoint, int number) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt("moe.connection", number);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
+  return v1::JobService::NewStub(
+      grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments));
+}
+
+void SetDeadline(grpc::ClientContext& context) {
+  context.set_wait_for_ready(true);
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+}
+
+struct Inputs {
+  std::string prefix;
+  std::string tokenizer;
+  std::string text;
+};
+
+void SubmitOne(v1::JobService::Stub& stub, const Inputs& inputs, int number) {
+  const std::string name = fmt::format("{}-{}", inputs.prefix, number);
+  v1::SubmitPipelineRequest request;
+  request.set_request_id(name);
+  v1::JobSpec& job = *request.add_jobs();
+  job.set_name(name);
+  job.mutable_prepare()->mutable_tokenizer()->set_path(inputs.tokenizer);
+  v1::DomainInput& domain = *job.mutable_prepare()->add_domains();
+  domain.set_name("text");
+  domain.add_paths(inputs.text);
+
+  const auto start = SteadyClock::now();
+  const int64_t sent = UnixNanos();
+  while (true) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::SubmitPipelineResponse answer;
+    const grpc::Status status = stub.SubmitPipeline(&context, request, &answer);
+    if (status.ok()) {
+      Print(fmt::format("ack {} {} {} {:.6f}\n", name, answer.jobs(0).job_id(), sent,
+                        SecondsSince(start)));
+      return;
+    }
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+        status.error_code() != grpc::StatusCode::DEADLINE_EXCEEDED) {
+      Fail("SubmitPipeline", status);
+    }
+  }
+}
+
+void Submit(const std::string& endpoint, int clients, int jobs, const Inputs& inputs) {
+  std::atomic<int> next = 0;
+  std::vector<std::thread> threads;
+  const auto start = SteadyClock::now();
+  for (int client = 0; client < clients; ++client) {
+    threads.emplace_back([&, client] {
+      const auto stub = Connect(endpoint, client);
+      for (int number = next++; number < jobs; number = next++) SubmitOne(*stub, inputs, number);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Print(fmt::format("submitted {} {:.6f}\n", jobs, SecondsSince(start)));
+}
+
+v1::ListJobsResponse ListPage(v1::JobService::Stub& stub, int size, const std::string& token) {
+  v1::ListJobsRequest request;
+  request.set_page_size(size);
+  request.set_page_token(token);
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::ListJobsResponse page;
+  const grpc::Status status = stub.ListJobs(&context, request, &page);
+  if (!status.ok()) Fail("ListJobs", status);
+  return page;
+}
+
+// Follows the pages from the newest job on and times each; starts again at the end.
+void List(const std::string& endpoint, int pages) {
+  const auto stub = Connect(endpoint, 0);
+  std::string token;
+  for (int i = 0; i < pages; ++i) {
+    const auto start = SteadyClock::now();
+    const v1::ListJobsResponse page = ListPage(*stub, 100, token);
+    Print(fmt::format("page {} {:.6f}\n", page.jobs_size(), SecondsSince(start)));
+    token = page.next_page_token();
+  }
+}
+
+void Dump(const std::string& endpoint) {
+  const auto stub = Connect(endpoint, 0);
+  std::string token;
+  do {
+    const v1::ListJobsResponse page = ListPage(*stub, 1000, token);
+    std::string lines;
+    for (const v1::Job& job : page.jobs()) {
+      lines += fmt::format("job {} {} {} {}\n", job.spec().name(), job.job_id(), job.attempt(),
+                           v1::JobState_Name(job.state()));
+    }
+    Print(lines);
+    token = page.next_page_token();
+  } while (!token.empty());
+}
+
+// STREAMS streams over a few connections, read by one thread: a thread each would measure threads.
+void Watch(const std::string& endpoint, int streams) {
+  struct Stream {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientAsyncReader<v1::WatchJobsResponse>> reader;
+    v1::WatchJobsResponse change;
+    bool started = false;
+  };
+  constexpr int kStreamsPerConnection = 50;
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<v1::JobService::Stub>> stubs;
+  std::vector<std::unique_ptr<Stream>> all;
+  v1::WatchJobsRequest request;
+  {
+    const auto stub = Connect(endpoint, -1);
+    request.set_from_revision(ListPage(*stub, 1, "").revision());
+  }
+  for (int i = 0; i < streams; ++i) {
+    if (i % kStreamsPerConnection == 0) stubs.push_back(Connect(endpoint, i));
+    Stream& stream = *all.emplace_back(std::make_unique<Stream>());
+    stream.reader = stubs.back()->AsyncWatchJobs(&stream.context, request, &queue, &stream);
+  }
+  int started = 0;
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue.Next(&tag, &ok)) {
+    Stream& stream = *static_cast<Stream*>(tag);
+    if (!ok) Fail("WatchJobs", grpc::Status(grpc::StatusCode::ABORTED, "a stream ended"));
+    if (!stream.started) {
+      stream.started = true;
+      if (++started == streams) Print("watching\n");
+    }
+    stream.reader->Read(&stream.change, &stream);
+  }
+}
+
+int Main(const std::vector<std::string>& words) {
+  const std::string command = words.size() > 1 ? words[1] : "";
+  const auto number = [&](size_t i) { return std::atoi(words[i].c_str()); };
+  if (command == "submit" && words.size() == 7) {
+    Submit(words[0], number(2), number(3), {words[4], words[5], words[6]});
+  } else if (command == "list" && words.size() == 3) {
+    List(words[0], number(2));
+  } else if (command == "dump" && words.size() == 2) {
+    Dump(words[0]);
+  } else if (command == "watch" && words.size() == 3) {
+    Watch(words[0], number(2));
+  } else {
+    std::fprintf(stderr, "usage: see the head of tests/bench/control_load.cc\n");
+    return 2;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace moe
+
+int main(int argc, char** argv) {
+  return moe::Main(std::vector<std::string>(argv + 1, argv + argc));
+}
