@@ -40,7 +40,7 @@ SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 MaxJobCount=50000
 MinJobAge=2
-SchedulerParameters=batch_sched_delay=0,default_queue_depth=10000,partition_job_depth=10000,sched_max_job_start=0,sched_min_interval=0
+SchedulerParameters=batch_sched_delay=0,default_queue_depth=10000,partition_job_depth=10000,sched_max_job_start=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs=1024 Boards=1 SocketsPerBoard=1 CoresPerSocket=1024 ThreadsPerCore=1
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
@@ -145,7 +145,7 @@ class Slurm:
 
     def sbatch(self, *words):
         """The id of the new job; empty where it was refused."""
-        return self.command("sbatch", "--parsable", "-Q", "-o", "/dev/null", *words,
+        return self.command("sbatch", "--parsable", "-o", "/dev/null", *words,
                             str(self.noop)).strip()
 
     def submit_many(self, jobs, clients):
