@@ -23,6 +23,9 @@ pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++)
 add_library(moe_grpc INTERFACE)
 target_link_libraries(moe_grpc INTERFACE PkgConfig::GRPC protobuf::libprotobuf Threads::Threads)
 add_library(moe::grpc ALIAS moe_grpc)
+# Certificates and hashes; gRPC brings the same library.
+pkg_check_modules(LIBCRYPTO REQUIRED IMPORTED_TARGET libcrypto)
+add_library(moe::crypto ALIAS PkgConfig::LIBCRYPTO)
 find_program(MOE_PROTOC protoc REQUIRED)
 find_program(MOE_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
 

@@ -16,8 +16,10 @@
 
 namespace moe::coordinator {
 
-// Everything but `queue`, `file_work`, `metrics` and the constants may only be touched from within
-// queue->Change() and queue->Read().
+class Access;
+
+// Everything but `queue`, `file_work`, `metrics`, `access` and the constants may only be touched
+// from within queue->Change() and queue->Read().
 struct Core {
   TurnQueue* queue = nullptr;
   FileWork* file_work = nullptr;  // for the files that submissions name
@@ -27,6 +29,7 @@ struct Core {
   Catalog* catalog = nullptr;
   WorkerRegistry* workers = nullptr;
   Supervisor* supervisor = nullptr;
+  Access* access = nullptr;  // null: nobody is asked who they are (loopback without TLS)
   const Clock* clock = nullptr;
 
   std::string artefact_root;

@@ -42,6 +42,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--metrics-listen", options.metrics_listen, "HOST:PORT for /metrics")
       ->capture_default_str();
+  app.add_option("--tls-dir", options.tls_dir,
+                 "Folder with ca.pem, cert.pem and key.pem (moectl cert init): serve with TLS, ask "
+                 "for tokens, and allow addresses beyond loopback");
   app.add_option("--data-dir", options.data_dir, "Folder of the store");
   app.add_option("--artefact-root", options.artefact_root,
                  "Folder of the artefacts; workers see it under the same path");

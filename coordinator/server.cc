@@ -14,8 +14,12 @@
 #include "common/file.h"
 #include "common/metrics/metrics_server.h"
 #include "common/net/endpoint.h"
+#include "common/net/tls.h"
+#include "common/net/token.h"
 #include "common/status.h"
+#include "coordinator/access.h"
 #include "coordinator/commit_loop.h"
+#include "coordinator/services/access_service.h"
 #include "coordinator/services/artefact_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/job_service.h"
@@ -27,6 +31,12 @@ namespace {
 constexpr int kMaxMessageBytes = 16 << 20;
 // How long streams have to end by themselves at shutdown.
 constexpr int kShutdownMillis = 500;
+// What one connection may hold, and how slowly it may begin and breathe.
+constexpr int kMaxStreamsPerConnection = 2048;
+constexpr int kMaxMetadataBytes = 16 << 10;
+constexpr int kHandshakeMillis = 10'000;
+constexpr int kKeepaliveMillis = 60'000;
+constexpr int kKeepaliveTimeoutMillis = 20'000;
 
 // That `path` is a folder that can be written. `flag` is what to change.
 absl::Status PrepareFolder(const std::string& path, const std::string& flag) {
@@ -55,16 +65,31 @@ absl::Status ClaimArtefactRoot(const std::string& root, const std::string& store
       root, owner.substr(0, owner.find('\n')), store_id);
 }
 
-absl::StatusOr<Endpoint> ParseListen(const std::string& text, const std::string& flag) {
+// Beyond loopback only with TLS and tokens, which --tls-dir turns on together.
+absl::StatusOr<Endpoint> ParseListen(const std::string& text, const std::string& tls_dir) {
   const auto endpoint = ParseEndpoint(text);
-  if (!endpoint.ok()) return Annotate(endpoint.status(), flag);
-  if (!IsLoopback(*endpoint)) {
+  if (!endpoint.ok()) return Annotate(endpoint.status(), "--listen");
+  if (!tls_dir.empty()) {
+    MOE_RETURN_IF_ERROR(CheckTlsFolder(tls_dir, "--tls-dir"));
+  } else if (!IsLoopback(*endpoint)) {
     return InvalidArgument(
-        "{} {}: this release has no TLS yet and listens on loopback only; use 127.0.0.1:{}, and an "
-        "SSH tunnel to reach it from elsewhere",
-        flag, text, endpoint->port);
+        "--listen {}: without TLS the coordinator listens on loopback only; use 127.0.0.1:{}, or "
+        "make certificates (moectl cert init) and give --tls-dir",
+        text, endpoint->port);
   }
   return *endpoint;
+}
+
+// Prometheus scrapes without TLS: what /metrics shows is for the machine itself, or for a proxy on
+// it.
+absl::StatusOr<Endpoint> ParseMetricsListen(const std::string& text) {
+  const auto endpoint = ParseEndpoint(text);
+  if (!endpoint.ok()) return Annotate(endpoint.status(), "--metrics-listen");
+  if (IsLoopback(*endpoint)) return *endpoint;
+  return InvalidArgument(
+      "--metrics-listen {}: metrics are served without TLS and so on loopback only; use "
+      "127.0.0.1:{}, and a proxy or an agent of Prometheus on this machine",
+      text, endpoint->port);
 }
 
 }  // namespace
@@ -81,7 +106,7 @@ class Server::Impl {
   ~Impl() { Shutdown(); }
 
   absl::Status Start() {
-    MOE_ASSIGN_OR_RETURN(Endpoint listen, ParseListen(options_.listen, "--listen"));
+    MOE_ASSIGN_OR_RETURN(Endpoint listen, ParseListen(options_.listen, options_.tls_dir));
     if (options_.lease_ttl_ms < 100) {
       return InvalidArgument("--lease-ttl-ms {} is out of range; use 100 or more",
                              options_.lease_ttl_ms);
@@ -95,8 +120,7 @@ class Server::Impl {
                          storage::Store::Open({.path = JoinPath(options_.data_dir, "store")}));
     MOE_RETURN_IF_ERROR(ClaimArtefactRoot(options_.artefact_root, store_->store_id()));
     if (!options_.metrics_listen.empty()) {
-      MOE_ASSIGN_OR_RETURN(const Endpoint metrics,
-                           ParseListen(options_.metrics_listen, "--metrics-listen"));
+      MOE_ASSIGN_OR_RETURN(const Endpoint metrics, ParseMetricsListen(options_.metrics_listen));
       MOE_ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Start(metrics, metrics_.registry()));
       metrics_url_ = metrics_server_->url();
     }
@@ -132,6 +156,8 @@ class Server::Impl {
     MOE_RETURN_IF_ERROR(catalog_->Load());
     MOE_RETURN_IF_ERROR(supervisor_->Load(clock->MonotonicMillis()));
 
+    if (!options_.tls_dir.empty()) MOE_RETURN_IF_ERROR(OpenAccess(clock->UnixMillis()));
+
     core_ = {.queue = loop_.get(),
              .file_work = spec_work_.get(),
              .metrics = &metrics_,
@@ -140,6 +166,7 @@ class Server::Impl {
              .catalog = catalog_.get(),
              .workers = &workers_,
              .supervisor = supervisor_.get(),
+             .access = access_.get(),
              .clock = clock,
              .artefact_root = options_.artefact_root,
              .metrics_url = metrics_url_,
@@ -169,6 +196,36 @@ class Server::Impl {
   const Core& core() const { return core_; }
 
  private:
+  // Loads the tokens; the first start makes the first one, in a file that only this user can read.
+  absl::Status OpenAccess(int64_t unix_millis) {
+    access_ = std::make_shared<Access>(
+        [metrics = &metrics_](const std::string& method, const absl::Status& status) {
+          metrics->OnRpc(method, absl::StatusCodeToString(status.code()));
+        });
+    MOE_RETURN_IF_ERROR(access_->Load(*store_));
+    if (access_->HasAdmin(unix_millis)) return absl::OkStatus();
+    MOE_ASSIGN_OR_RETURN(const std::string secret, DrawToken());
+    v1::CreateTokenRequest request;
+    request.set_token_sha256(TokenSha256(secret));
+    request.set_user("admin");
+    request.set_role(v1::ROLE_ADMIN);
+    Turn turn{.unix_millis = unix_millis};
+    MOE_ASSIGN_OR_RETURN(const v1::Token token, access_->Create(turn, request));
+    const std::string path = JoinPath(options_.data_dir, "admin.token");
+    MOE_RETURN_IF_ERROR(WriteSecretFile(path, secret + "\n"));
+    MOE_RETURN_IF_ERROR(store_->Commit(turn.batch));
+    for (const auto& tell : turn.after_commit) tell();
+    spdlog::info("token={} of the first admin is in {}", token.token_id(), path);
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<grpc::ServerCredentials> Credentials() const {
+    if (access_ == nullptr) return grpc::InsecureServerCredentials();
+    auto credentials = TlsServerCredentials(options_.tls_dir);
+    credentials->SetAuthMetadataProcessor(access_);
+    return credentials;
+  }
+
   void StartLoop() {
     loop_->Start({
         .before_commit =
@@ -215,15 +272,17 @@ class Server::Impl {
     artefact_service_ = std::make_unique<ArtefactServiceImpl>(core_);
     cluster_service_ = std::make_unique<ClusterServiceImpl>(core_);
     worker_service_ = std::make_unique<WorkerServiceImpl>(core_);
+    access_service_ = std::make_unique<AccessServiceImpl>(core_);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort(listen.ToString(), grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(listen.ToString(), Credentials(), &port);
     builder.RegisterService(job_service_.get());
     builder.RegisterService(artefact_service_.get());
     builder.RegisterService(cluster_service_.get());
     builder.RegisterService(worker_service_.get());
+    builder.RegisterService(access_service_.get());
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
     // Two coordinators must not share a port, each getting half of the connections.
@@ -231,6 +290,12 @@ class Server::Impl {
     // Idle watchers and workers may ask now and then whether the connection still lives.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    // A peer that holds a connection without using it as the protocol means is dropped.
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMillis);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMillis);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMillis);
     grpc_ = builder.BuildAndStart();
     if (grpc_ == nullptr || port == 0) {
       grpc_ = nullptr;
@@ -254,6 +319,7 @@ class Server::Impl {
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<Supervisor> supervisor_;
+  std::shared_ptr<Access> access_;
   Core core_;
   int64_t metrics_deadline_millis_ = 0;  // loop thread only
 
@@ -262,6 +328,7 @@ class Server::Impl {
   std::unique_ptr<ArtefactServiceImpl> artefact_service_;
   std::unique_ptr<ClusterServiceImpl> cluster_service_;
   std::unique_ptr<WorkerServiceImpl> worker_service_;
+  std::unique_ptr<AccessServiceImpl> access_service_;
   std::unique_ptr<grpc::Server> grpc_;
   std::string address_;
   std::string metrics_url_;

@@ -22,6 +22,8 @@ class Server {
   struct Options {
     std::string listen = "127.0.0.1:7070";          // port 0: any free one
     std::string metrics_listen = "127.0.0.1:7071";  // likewise; empty: none
+    // Certificates (common/net/tls.h). Empty: no TLS and no tokens, and then on loopback only.
+    std::string tls_dir;
     std::string data_dir;
     std::string artefact_root;
     int64_t lease_ttl_ms = 30000;

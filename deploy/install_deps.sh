@@ -17,11 +17,12 @@ readonly CACHE_DIR="${MOE_CACHE_DIR:-$HOME/.cache/moe}"
 readonly TORCH_ROOT="$CACHE_DIR/libtorch-$TORCH_VERSION"
 readonly LINT_VENV="$CACHE_DIR/lint-venv"
 readonly ORACLE_VENV="$CACHE_DIR/oracle-venv"
+readonly GRPC_VENV="$CACHE_DIR/grpc-venv"
 
 BUILD_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config git ca-certificates
   libabsl-dev libcli11-dev libfmt-dev libgloo-dev libgrpc++-dev libpcre2-dev libprotobuf-dev
-  librocksdb-dev libsentencepiece-dev libsimdjson-dev libspdlog-dev libyaml-cpp-dev libzstd-dev
+  librocksdb-dev libsentencepiece-dev libsimdjson-dev libspdlog-dev libssl-dev libyaml-cpp-dev libzstd-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc
   prometheus python3 python3-pip python3-venv unzip curl jq
 )
@@ -106,6 +107,7 @@ main() {
   if [ "$what" = test ]; then
     install_packages "${TEST_PACKAGES[@]}"
     install_venv "$LINT_VENV" buf-bin
+    install_venv "$GRPC_VENV" grpcio grpcio-reflection grpcio-health-checking
     install_venv "$ORACLE_VENV" numpy safetensors gguf sentencepiece tokenizers
   fi
 }

@@ -42,6 +42,10 @@ struct CommandContext {
 
   // The coordinator that the options, the environment or the configuration names.
   absl::StatusOr<CoordinatorClient> Connect() const;
+  // The folder with the certificates; empty for none.
+  std::string TlsDir() const;
+  // What proves who the user is; empty for none.
+  absl::StatusOr<std::string> Token() const;
   // --timeout; nothing where it was not given.
   absl::StatusOr<std::optional<int64_t>> TimeoutMillis() const;
   // The terminal, without colour where --no-color was given.

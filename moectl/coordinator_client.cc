@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/net/tls.h"
 #include "common/status.h"
 
 namespace moe::moectl {
@@ -54,16 +55,27 @@ absl::StatusOr<CoordinatorClient> CoordinatorClient::Create(Options options) {
     return InvalidArgument("endpoint '{}': expected HOST:PORT, such as 127.0.0.1:7070",
                            options.endpoint);
   }
-  if (!IsLocal(options.endpoint)) {
+  if (options.tls_dir.empty()) {
+    if (IsLocal(options.endpoint)) {
+      return CoordinatorClient(std::move(options), grpc::InsecureChannelCredentials());
+    }
     return InvalidArgument(
-        "endpoint '{}' is not on this machine, and moectl speaks without TLS: forward the port "
-        "(ssh -L 7070:127.0.0.1:7070 HOST) and use 127.0.0.1:7070",
+        "endpoint '{}' is not on this machine, and so needs TLS: give --tls-dir with certificates "
+        "for this client (moectl cert init makes them)",
         options.endpoint);
   }
-  return CoordinatorClient(std::move(options));
+  MOE_RETURN_IF_ERROR(CheckTlsFolder(options.tls_dir, "--tls-dir"));
+  auto credentials = TlsChannelCredentials(options.tls_dir);
+  if (!options.token.empty()) {
+    credentials =
+        grpc::CompositeChannelCredentials(credentials, grpc::AccessTokenCredentials(options.token));
+  }
+  return CoordinatorClient(std::move(options), credentials);
 }
 
-CoordinatorClient::CoordinatorClient(Options options) : options_(std::move(options)) {
+CoordinatorClient::CoordinatorClient(Options options,
+                                     const std::shared_ptr<grpc::ChannelCredentials>& credentials)
+    : options_(std::move(options)) {
   grpc::ChannelArguments arguments;
   // gRPC's own default waits up to two minutes before it tries to connect again.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
@@ -73,11 +85,11 @@ CoordinatorClient::CoordinatorClient(Options options) : options_(std::move(optio
   arguments.SetMaxReceiveMessageSize(64 << 20);
   // Loopback must not go through a proxy of the environment.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  channel_ =
-      grpc::CreateCustomChannel(options_.endpoint, grpc::InsecureChannelCredentials(), arguments);
+  channel_ = grpc::CreateCustomChannel(options_.endpoint, credentials, arguments);
   jobs_ = moe::v1::JobService::NewStub(channel_);
   artefacts_ = moe::v1::ArtefactService::NewStub(channel_);
   cluster_ = moe::v1::ClusterService::NewStub(channel_);
+  access_ = moe::v1::AccessService::NewStub(channel_);
 }
 
 absl::Status CoordinatorClient::ToStatus(const grpc::Status& status) const {
@@ -255,6 +267,25 @@ absl::StatusOr<moe::v1::ListWorkersResponse> CoordinatorClient::ListWorkers() {
 absl::StatusOr<moe::v1::GetCoordinatorResponse> CoordinatorClient::GetCoordinator() {
   return Call(*cluster_, &moe::v1::ClusterService::Stub::GetCoordinator,
               moe::v1::GetCoordinatorRequest());
+}
+
+absl::StatusOr<moe::v1::Token> CoordinatorClient::CreateToken(
+    const moe::v1::CreateTokenRequest& request) {
+  MOE_ASSIGN_OR_RETURN(auto response,
+                       Call(*access_, &moe::v1::AccessService::Stub::CreateToken, request));
+  return std::move(*response.mutable_token());
+}
+
+absl::StatusOr<moe::v1::ListTokensResponse> CoordinatorClient::ListTokens() {
+  return Call(*access_, &moe::v1::AccessService::Stub::ListTokens, moe::v1::ListTokensRequest());
+}
+
+absl::StatusOr<moe::v1::Token> CoordinatorClient::RevokeToken(const std::string& token_id) {
+  moe::v1::RevokeTokenRequest request;
+  request.set_token_id(token_id);
+  MOE_ASSIGN_OR_RETURN(auto response,
+                       Call(*access_, &moe::v1::AccessService::Stub::RevokeToken, request));
+  return std::move(*response.mutable_token());
 }
 
 absl::StatusOr<std::vector<moe::v1::Job>> CoordinatorClient::ResolveJobs(

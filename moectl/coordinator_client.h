@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "moe/v1/access_service.grpc.pb.h"
 #include "moe/v1/artefact_service.grpc.pb.h"
 #include "moe/v1/cluster_service.grpc.pb.h"
 #include "moe/v1/job_service.grpc.pb.h"
@@ -24,13 +25,17 @@ class CoordinatorClient {
   struct Options {
     // "127.0.0.1:7070", "localhost:7070", "unix:/run/moe.sock".
     std::string endpoint;
+    // Certificates (common/net/tls.h). Empty: no TLS, and then only to this machine.
+    std::string tls_dir = {};
+    // Sent with TLS only. Empty: none.
+    std::string token = {};
     // How long one call may take. Default 10 s.
     std::optional<int64_t> call_timeout_ms = std::nullopt;
     // For how long Submit tries again. Default 30 s.
     std::optional<int64_t> submit_timeout_ms = std::nullopt;
   };
 
-  // INVALID_ARGUMENT where the endpoint is not on this machine: this client speaks without TLS.
+  // INVALID_ARGUMENT where the endpoint is not on this machine and there are no certificates.
   // Connects with the first call.
   static absl::StatusOr<CoordinatorClient> Create(Options options);
 
@@ -57,6 +62,10 @@ class CoordinatorClient {
   absl::StatusOr<moe::v1::ListWorkersResponse> ListWorkers();
   absl::StatusOr<moe::v1::GetCoordinatorResponse> GetCoordinator();
 
+  absl::StatusOr<moe::v1::Token> CreateToken(const moe::v1::CreateTokenRequest& request);
+  absl::StatusOr<moe::v1::ListTokensResponse> ListTokens();
+  absl::StatusOr<moe::v1::Token> RevokeToken(const std::string& token_id);
+
   // The jobs that `names` stand for, each once, in order: "p4" is every job of a pipeline in the
   // order of submission, anything else a job's id or name.
   absl::StatusOr<std::vector<moe::v1::Job>> ResolveJobs(const std::vector<std::string>& names);
@@ -69,7 +78,7 @@ class CoordinatorClient {
   absl::Status ToStatus(const grpc::Status& status) const;
 
  private:
-  explicit CoordinatorClient(Options options);
+  CoordinatorClient(Options options, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
 
   template <typename Stub, typename Request, typename Response>
   absl::StatusOr<Response> Call(Stub& stub,
@@ -82,6 +91,7 @@ class CoordinatorClient {
   std::unique_ptr<moe::v1::JobService::Stub> jobs_;
   std::unique_ptr<moe::v1::ArtefactService::Stub> artefacts_;
   std::unique_ptr<moe::v1::ClusterService::Stub> cluster_;
+  std::unique_ptr<moe::v1::AccessService::Stub> access_;
 };
 
 }  // namespace moe::moectl

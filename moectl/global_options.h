@@ -9,6 +9,8 @@ namespace moe::moectl {
 struct GlobalOptions {
   std::string endpoint;
   std::string context;
+  std::string tls_dir;
+  std::string token_file;
   std::string timeout;
   bool no_color = false;
 };

@@ -21,6 +21,12 @@ void AddGlobalOptions(CLI::App& root, GlobalOptions* options) {
       ->type_name("HOST:PORT");
   root.add_option("--context", options->context, "A context of the configuration")
       ->type_name("NAME");
+  root.add_option("--tls-dir", options->tls_dir,
+                  "Folder with ca.pem, cert.pem and key.pem of this client; or MOECTL_TLS_DIR")
+      ->type_name("DIR");
+  root.add_option("--token-file", options->token_file,
+                  "File with the token, used with TLS; or MOECTL_TOKEN_FILE, MOECTL_TOKEN")
+      ->type_name("FILE");
   root.add_option(
           "--timeout", options->timeout,
           "How long a call may take (10s), submit tries again (30s), a stream reconnects (60s)")
@@ -61,6 +67,8 @@ void BuildCommandTree(CLI::App& root, CommandContext& context) {
   AddArtefactCommands(root, context);
   AddWorkerCommands(root, context);
   AddConfigCommands(root, context);
+  AddTokenCommands(root, context);
+  AddCertificateCommands(root, context);
   AddVersionCommand(root, context);
   AddCompletionCommand(root, context);
   NameGroups(root);

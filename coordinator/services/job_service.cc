@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/status.h"
+#include "coordinator/access.h"
 #include "coordinator/files_facts.h"
 #include "coordinator/services/log_stream.h"
 #include "coordinator/services/unary.h"
@@ -26,10 +27,18 @@ absl::StatusOr<int> PageSize(int32_t value, int fallback, int limit) {
   return value;
 }
 
-std::string UserOf(const grpc::CallbackServerContext& context) {
-  const auto it = context.client_metadata().find("x-moe-user");
-  if (it == context.client_metadata().end()) return "";
-  return std::string(it->second.data(), it->second.size());
+// Empty on a coordinator that asks nobody who they are.
+Access::Caller CallerOf(const Core& core, const grpc::CallbackServerContext& context) {
+  return core.access == nullptr ? Access::Caller() : core.access->CallerOf(context);
+}
+
+// Submitters change their own jobs, operators everybody's.
+absl::Status CheckMayChange(const Core& core, const Access::Caller& caller, const v1::Job& job) {
+  if (core.access == nullptr || caller.role >= v1::ROLE_OPERATOR || caller.user == job.user()) {
+    return absl::OkStatus();
+  }
+  return PermissionDenied("job {} is of user '{}'; to change it, {} needs the role operator",
+                          job.job_id(), job.user(), caller.user);
 }
 
 // One submission on its way: the loop looks up, the file thread validates, the loop commits.
@@ -119,13 +128,15 @@ grpc::ServerUnaryReactor* ChangeJob(const Core& core, const char* method,
                                     Response* response, Apply apply) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const Finish finish = FinishUnary(core.metrics, method, reactor);
-  core.queue->Change([&core, request, response, finish, apply](Turn& turn) {
-    const auto record = core.jobs->FindByIdOrName(request->job());
-    absl::Status status = record.status();
-    if (status.ok()) status = apply(turn, **record);
-    if (status.ok()) *response->mutable_job() = (*record)->job();
-    turn.After([finish, status] { finish(status); });
-  });
+  core.queue->Change(
+      [&core, caller = CallerOf(core, *context), request, response, finish, apply](Turn& turn) {
+        const auto record = core.jobs->FindByIdOrName(request->job());
+        absl::Status status = record.status();
+        if (status.ok()) status = CheckMayChange(core, caller, (*record)->job());
+        if (status.ok()) status = apply(turn, **record);
+        if (status.ok()) *response->mutable_job() = (*record)->job();
+        turn.After([finish, status] { finish(status); });
+      });
   return reactor;
 }
 
@@ -142,7 +153,8 @@ grpc::ServerUnaryReactor* JobServiceImpl::SubmitPipeline(grpc::CallbackServerCon
                            request->request_id().size(), kMaxRequestIdLength));
     return reactor;
   }
-  std::make_shared<Submission>(core_, *request, response, UserOf(*context), finish)->Start();
+  std::make_shared<Submission>(core_, *request, response, CallerOf(core_, *context).user, finish)
+      ->Start();
   return reactor;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
+#include "coordinator/access.h"
 #include "coordinator/services/unary.h"
 
 namespace moe::coordinator {
@@ -22,7 +23,9 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
                             public WorkerSession,
                             public std::enable_shared_from_this<SessionStream> {
  public:
-  explicit SessionStream(const Core& core) : core_(core) {}
+  // `certificate_id` names the only worker that this peer may be; empty where nobody is asked.
+  SessionStream(const Core& core, std::string certificate_id)
+      : core_(core), certificate_id_(std::move(certificate_id)) {}
 
   void Start() {
     self_ = shared_from_this();
@@ -94,7 +97,10 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
     absl::Status status;
     switch (message.message_case()) {
       case v1::SessionRequest::kRegister:
-        status = core_.supervisor->OnRegister(turn, message.register_(), shared_from_this());
+        status = CheckCertificate(message.register_().worker_id());
+        if (status.ok()) {
+          status = core_.supervisor->OnRegister(turn, message.register_(), shared_from_this());
+        }
         if (status.ok()) worker_id_ = message.register_().worker_id();
         break;
       case v1::SessionRequest::kHeartbeat:
@@ -114,6 +120,12 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
         break;
     }
     if (!status.ok()) Fail(turn, status);
+  }
+
+  absl::Status CheckCertificate(const std::string& worker_id) const {
+    if (core_.access == nullptr || worker_id == certificate_id_) return absl::OkStatus();
+    return PermissionDenied("worker_id='{}' came with the certificate of worker '{}'; use its own",
+                            worker_id, certificate_id_);
   }
 
   void Fail(Turn& turn, const absl::Status& status) {
@@ -145,6 +157,7 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   }
 
   const Core& core_;
+  const std::string certificate_id_;
   std::shared_ptr<SessionStream> self_;
   v1::SessionRequest incoming_;  // between StartRead and OnReadDone gRPC's
 
@@ -164,7 +177,8 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
 
 grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>* WorkerServiceImpl::Session(
     grpc::CallbackServerContext* context) {
-  auto stream = std::make_shared<SessionStream>(core_);
+  auto stream = std::make_shared<SessionStream>(
+      core_, core_.access == nullptr ? "" : core_.access->CallerOf(*context).worker_id);
   stream->Start();
   return stream.get();
 }

@@ -28,6 +28,8 @@ void AddJobSteps(CLI::App& job, CommandContext& context);
 void AddArtefactCommands(CLI::App& root, CommandContext& context);
 void AddWorkerCommands(CLI::App& root, CommandContext& context);
 void AddConfigCommands(CLI::App& root, CommandContext& context);
+void AddCertificateCommands(CLI::App& root, CommandContext& context);
+void AddTokenCommands(CLI::App& root, CommandContext& context);
 void AddVersionCommand(CLI::App& root, CommandContext& context);
 void AddCompletionCommand(CLI::App& root, CommandContext& context);
 

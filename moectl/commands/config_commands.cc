@@ -21,7 +21,9 @@ absl::StatusOr<ExitCode> View(const CommandContext& context) {
 
 absl::StatusOr<ExitCode> SetContext(const std::string& name, const CommandContext& context) {
   // Refuses an endpoint now that every later command would refuse.
-  MOE_RETURN_IF_ERROR(CoordinatorClient::Create({.endpoint = context.options.endpoint}).status());
+  MOE_RETURN_IF_ERROR(
+      CoordinatorClient::Create({.endpoint = context.options.endpoint, .tls_dir = context.TlsDir()})
+          .status());
   MOE_ASSIGN_OR_RETURN(const std::string path, ConfigPath(context.world.environment));
   MOE_ASSIGN_OR_RETURN(Config config, LoadConfig(path));
   config.contexts[name].endpoint = context.options.endpoint;

@@ -58,6 +58,9 @@ void Batch::PutRendezvous(uint64_t job, int32_t attempt, const std::string& key,
                           const std::string& value) {
   Put(Family::kRendezvous, RendezvousKey(job, attempt, key), value);
 }
+void Batch::PutToken(const std::string& token_sha256, const v1::Token& token) {
+  Put(Family::kTokens, token_sha256, token.SerializeAsString());
+}
 void Batch::DeleteAttempt(uint64_t job, int32_t attempt) {
   const std::string prefix = AttemptKey(job, attempt);
   writes_.push_back({Family::kAttempts, prefix, std::nullopt, false});

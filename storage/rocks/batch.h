@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moe/v1/access_service.pb.h"
 #include "moe/v1/job.pb.h"
 #include "moe/v1/record.pb.h"
 #include "storage/rocks/keys.h"
@@ -24,8 +25,9 @@ enum class Family {
   kAttempts,
   kRanks,
   kRendezvous,
+  kTokens,
 };
-inline constexpr int kNumFamilies = 10;
+inline constexpr int kNumFamilies = 11;
 
 // A list of writes, in order; plain data until Store::Commit. Later writes of a key win.
 class Batch {
@@ -53,6 +55,8 @@ class Batch {
   void PutRank(const RankKey& rank, const v1::RankRecord& record);
   void PutRendezvous(uint64_t job, int32_t attempt, const std::string& key,
                      const std::string& value);
+  // Under the SHA-256 of its text.
+  void PutToken(const std::string& token_sha256, const v1::Token& token);
   // Drops an attempt's record, its ranks' records and its rendezvous; its log stays.
   void DeleteAttempt(uint64_t job, int32_t attempt);
 

@@ -17,8 +17,8 @@ namespace {
 
 // In the order of enum Family. Stored: append only.
 constexpr std::array<const char*, kNumFamilies> kFamilyNames = {
-    "meta",  "jobs", "events",   "request_ids", "artefacts",
-    "steps", "logs", "attempts", "ranks",       "rendezvous"};
+    "meta", "jobs",     "events", "request_ids", "artefacts", "steps",
+    "logs", "attempts", "ranks",  "rendezvous",  "tokens"};
 
 absl::Status FromRocks(const rocksdb::Status& status, const std::string& what) {
   if (status.ok()) return absl::OkStatus();
@@ -167,12 +167,13 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const Options& options) {
         "that wrote it, or choose another data directory",
         options.path, version, kSchemaVersion);
   }
-  if (version == 0) {
+  // Version 1 has no tokens; opening has made the column family, and that is all of the migration.
+  if (version < kSchemaVersion) {
     std::string number;
     AppendU64(kSchemaVersion, &number);
     rocksdb::WriteBatch batch;
     (void)batch.Put(impl->handle(Family::kMeta), "schema_version", number);
-    (void)batch.Put(impl->handle(Family::kMeta), "store_id", RandomId());
+    if (version == 0) (void)batch.Put(impl->handle(Family::kMeta), "store_id", RandomId());
     rocksdb::WriteOptions write;
     write.sync = true;
     MOE_RETURN_IF_ERROR(
@@ -249,6 +250,17 @@ absl::Status Store::ForEachAttempt(
         MOE_ASSIGN_OR_RETURN(v1::AttemptRecord record,
                              impl_->Parse<v1::AttemptRecord>(Family::kAttempts, value));
         visit(ReadU64(key, 0), static_cast<int32_t>(ReadU32(key, 8)), std::move(record));
+        return true;
+      });
+}
+
+absl::Status Store::ForEachToken(
+    const std::function<void(const std::string&, v1::Token)>& visit) const {
+  return impl_->Scan(
+      Family::kTokens, "", "",
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        MOE_ASSIGN_OR_RETURN(v1::Token token, impl_->Parse<v1::Token>(Family::kTokens, value));
+        visit(key, std::move(token));
         return true;
       });
 }

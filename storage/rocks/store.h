@@ -25,7 +25,7 @@
 namespace moe::storage {
 
 // What this program writes. A store with a greater version is refused.
-inline constexpr uint64_t kSchemaVersion = 1;
+inline constexpr uint64_t kSchemaVersion = 2;
 
 class Store {
  public:
@@ -65,6 +65,9 @@ class Store {
   absl::Status ForEachArtefact(const std::function<void(v1::ArtefactRecord)>& visit) const;
   absl::Status ForEachAttempt(
       const std::function<void(uint64_t, int32_t, v1::AttemptRecord)>& visit) const;
+  // `token_sha256` is the key that the token was put under.
+  absl::Status ForEachToken(
+      const std::function<void(const std::string& token_sha256, v1::Token)>& visit) const;
   absl::Status ForEachRank(const std::function<void(RankKey, v1::RankRecord)>& visit) const;
 
   absl::StatusOr<std::optional<v1::RequestRecord>> FindRequest(const std::string& request_id) const;

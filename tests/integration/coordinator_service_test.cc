@@ -459,7 +459,7 @@ TEST_F(CoordinatorServiceTest, BadOptions_AreRefusedWithTheFlagToChange) {
     EXPECT_FALSE(server.ok());
     return Message(server.status());
   };
-  EXPECT_THAT(refused([](auto& o) { o.listen = "0.0.0.0:0"; }), HasSubstr("loopback only"));
+  EXPECT_THAT(refused([](auto& o) { o.listen = "0.0.0.0:0"; }), HasSubstr("--tls-dir"));
   EXPECT_THAT(refused([](auto& o) { o.listen = "nonsense"; }), HasSubstr("HOST:PORT"));
   EXPECT_THAT(refused([&](auto& o) { o.listen = server_->address(); }),
               HasSubstr("the port is in use"));

@@ -48,6 +48,7 @@ THIRD_PARTY = {
     "nccl.h": ["worker/cuda"],
     "cuda": ["worker/cuda"],
     "prometheus/": ["common/metrics", "coordinator", "worker/daemon"],
+    "openssl/": ["common/net", "moectl"],
     "yaml-cpp/": ["moectl"],
     "sentencepiece": ["sampler"],
     "pcre2": ["sampler"],

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/metrics/metrics_server.h"
 #include "common/net/endpoint.h"
+#include "common/net/tls.h"
 #include "common/status.h"
 #include "worker/daemon/session.h"
 #include "worker/daemon/state_dir.h"
@@ -28,13 +29,18 @@ absl::StatusOr<std::string> HostName() {
 }
 
 // Without TLS a connection does not leave the machine.
-absl::Status CheckCoordinator(const std::string& address) {
-  MOE_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(address));
-  if (IsLoopback(endpoint)) return absl::OkStatus();
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(
+    const DaemonOptions& options) {
+  MOE_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(options.coordinator));
+  if (!options.tls_dir.empty()) {
+    MOE_RETURN_IF_ERROR(CheckTlsFolder(options.tls_dir, "--tls-dir"));
+    return TlsChannelCredentials(options.tls_dir);
+  }
+  if (IsLoopback(endpoint)) return grpc::InsecureChannelCredentials();
   return InvalidArgument(
       "--coordinator={} is not on this machine, and a connection without TLS does not leave it; "
-      "use 127.0.0.1:PORT, for instance the end of an SSH tunnel",
-      address);
+      "give --tls-dir with certificates for this worker (moectl cert init --worker NAME)",
+      options.coordinator);
 }
 
 absl::Status CheckProgram(const std::string& path) {
@@ -60,7 +66,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
   // Ranks and coordinators close connections when they like.
   std::signal(SIGPIPE, SIG_IGN);
   if (options.state_dir.empty()) return InvalidArgument("--state-dir is missing");
-  MOE_RETURN_IF_ERROR(CheckCoordinator(options.coordinator));
+  MOE_ASSIGN_OR_RETURN(const auto credentials, Credentials(options));
   MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-prepare"));
   MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-rank"));
   MOE_ASSIGN_OR_RETURN(const std::vector<v1::Slot> slots, DetectSlots(options.slots));
@@ -87,7 +93,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
           .host = host,
           .version = kVersion,
           .slots = slots,
-          .credentials = grpc::InsecureChannelCredentials(),
+          .credentials = credentials,
           .clock = &parts->clock,
           .metrics = &parts->metrics,
       },

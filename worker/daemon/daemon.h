@@ -11,6 +11,7 @@ namespace moe::worker {
 
 struct DaemonOptions {
   std::string coordinator = "127.0.0.1:7070";
+  std::string tls_dir;    // certificates (common/net/tls.h); empty: no TLS
   std::string worker_id;  // unique among the workers of the coordinator
   std::string state_dir;
   std::string bin_dir;                            // of moe-rank and moe-prepare

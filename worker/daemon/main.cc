@@ -45,6 +45,8 @@ int main(int argc, char** argv) {
   CLI::App app("Runs the ranks of jobs on this node, as the coordinator says.", "moe-worker");
   app.add_option("--coordinator", options.coordinator, "HOST:PORT of moe-coordinator")
       ->capture_default_str();
+  app.add_option("--tls-dir", options.tls_dir,
+                 "Folder with ca.pem, cert.pem and key.pem of this worker: connect with TLS");
   app.add_option("--worker-id", options.worker_id, "Unique name, kept over restarts [host name]");
   app.add_option("--state-dir", options.state_dir, "Folder for the runs; one worker at a time");
   app.add_option("--bin-dir", options.bin_dir, "Folder of moe-rank and moe-prepare")

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "common/status.h"
@@ -118,6 +119,36 @@ TEST_F(StoreTest, SecondProcess_IsRefused) {
   EXPECT_THAT(Message(second.status()), HasSubstr("in use by another process"));
 }
 
+// Written by the last release with schema 1, with one job (testdata/README.md).
+TEST_F(StoreTest, StoreOfVersion1_OpensWithItsJobsAndIsBroughtForward) {
+  const char* source = std::getenv("MOE_SOURCE_DIR");
+  ASSERT_NE(source, nullptr) << "set MOE_SOURCE_DIR to the checkout";
+  store_.reset();
+  std::filesystem::remove_all(folder_);
+  std::filesystem::create_directories(folder_);
+  const std::string unpack = fmt::format(
+      "tar -xzf '{}/tests/unit/storage/rocks/testdata/store-v1.tar.gz' -C '{}' "
+      "--strip-components=1",
+      source, folder_.string());
+  ASSERT_EQ(std::system(unpack.c_str()), 0) << unpack;
+  for (const int times_opened : {1, 2}) {
+    SCOPED_TRACE(times_opened);
+    Reopen();
+    EXPECT_THAT(JobIds(), ::testing::ElementsAre("j1"));
+    EXPECT_EQ(store_->store_id(), "d93cc3ec02a8c379e333847983061c65");
+    EXPECT_EQ(store_->ReadCounters()->next_job, 2u);
+  }
+  Batch batch;
+  v1::Token token;
+  token.set_user("alice");
+  batch.PutToken("hash", token);
+  ASSERT_TRUE(store_->Commit(batch).ok());
+  Reopen();
+  std::string user;
+  ASSERT_TRUE(store_->ForEachToken([&](const std::string&, v1::Token t) { user = t.user(); }).ok());
+  EXPECT_EQ(user, "alice");
+}
+
 TEST_F(StoreTest, NewerSchema_IsRefused) {
   store_.reset();
   {  // as a later release would leave it
@@ -141,7 +172,7 @@ TEST_F(StoreTest, NewerSchema_IsRefused) {
   }
   const auto store = Store::Open({.path = folder_});
   EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Message(store.status()), HasSubstr("schema version 2"));
+  EXPECT_THAT(Message(store.status()), HasSubstr("schema version 3"));
 }
 
 TEST_F(StoreTest, DeleteAttempt_DropsItsRanksAndRendezvousAndNothingElse) {
