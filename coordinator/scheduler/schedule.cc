@@ -4,162 +4,289 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <queue>
 #include <tuple>
+#include <utility>
+
+#include "coordinator/scheduler/queue_use.h"
+#include "coordinator/scheduler/slot_pool.h"
+#include "coordinator/scheduler/victims.h"
 
 namespace moe::coordinator {
 namespace {
 
 std::string Slots(int64_t count) { return fmt::format("{} slot{}", count, count == 1 ? "" : "s"); }
 
-// Takes `wanted` slots, which the workers have together.
-std::vector<SlotGrant> Take(int32_t wanted, std::vector<WorkerSlots>& workers) {
-  std::vector<WorkerSlots*> by_room;
-  for (WorkerSlots& worker : workers) {
-    if (!worker.free.empty()) by_room.push_back(&worker);
-  }
-  std::sort(by_room.begin(), by_room.end(), [](const WorkerSlots* a, const WorkerSlots* b) {
-    return std::tuple(a->free.size(), std::cref(a->worker_id).get()) <
-           std::tuple(b->free.size(), std::cref(b->worker_id).get());
-  });
-  const auto fits = std::find_if(by_room.begin(), by_room.end(), [&](const WorkerSlots* worker) {
-    return worker->free.size() >= static_cast<size_t>(wanted);
-  });
-  std::vector<WorkerSlots*> chosen;
-  if (fits != by_room.end()) {
-    chosen.push_back(*fits);
-  } else {
-    std::stable_sort(
-        by_room.begin(), by_room.end(),
-        [](const WorkerSlots* a, const WorkerSlots* b) { return a->free.size() > b->free.size(); });
-    chosen = by_room;
-  }
-  std::vector<SlotGrant> grants;
-  for (WorkerSlots* worker : chosen) {
-    if (wanted == 0) break;
-    const auto count = std::min<size_t>(worker->free.size(), static_cast<size_t>(wanted));
-    const auto end = worker->free.begin() + static_cast<std::ptrdiff_t>(count);
-    grants.push_back({worker->worker_id, {worker->free.begin(), end}});
-    worker->free.erase(worker->free.begin(), end);
-    wanted -= static_cast<int32_t>(count);
-  }
-  return grants;
-}
+// The place of a job that has no room: what may be started behind it.
+struct Reservation {
+  const QueuedJob* owner = nullptr;
+  int need = 0;
+  int32_t queue = 0;
+  bool borrows = false;             // it holds nothing against those who are within their quota
+  double start_seconds = kNoBound;  // it certainly has room by then
+  int64_t spare = 0;                // slots that it leaves over then
 
-std::set<std::string> UsableWorkers(const ScheduleSnapshot& snapshot) {
-  std::set<std::string> usable;
-  for (const WorkerSlots& worker : snapshot.workers) usable.insert(worker.worker_id);
-  return usable;
-}
-
-int64_t UsableSlots(const PlacedNow& job, const std::set<std::string>& usable) {
-  return std::count_if(job.slot_workers.begin(), job.slot_workers.end(),
-                       [&](const std::string& worker) { return usable.contains(worker); });
-}
-
-// Slots that are on their way to being free, on workers that can be given work.
-int64_t ComingSlots(const ScheduleSnapshot& snapshot) {
-  const std::set<std::string> usable = UsableWorkers(snapshot);
-  int64_t coming = 0;
-  for (const PlacedNow& job : snapshot.placed) {
-    if (job.stopping) coming += UsableSlots(job, usable);
+  bool IsEndedBefore(const QueuedJob& job) const {
+    return start_seconds < kNoBound && job.bound_seconds <= start_seconds;
   }
-  return coming;
-}
+};
 
-// Whom a job of `priority` that is short of `missing` slots stops; empty where that cannot help.
-// `wait_seconds` becomes the time until it can, where only minimum run times are in the way.
-std::vector<const PlacedNow*> Victims(const ScheduleSnapshot& snapshot,
-                                      const SchedulePolicy& policy, int32_t priority,
-                                      int64_t missing, double* wait_seconds) {
-  const std::set<std::string> usable = UsableWorkers(snapshot);
-  std::vector<const PlacedNow*> candidates;
-  std::vector<double> waits;
-  int64_t sometime = 0;
-  for (const PlacedNow& job : snapshot.placed) {
-    const int64_t slots = UsableSlots(job, usable);
-    if (job.stopping || !job.preemptible || job.priority >= priority || slots == 0) continue;
-    sometime += slots;
-    if (job.running_seconds >= policy.minimum_run_seconds) {
-      candidates.push_back(&job);
-    } else {
-      waits.push_back(policy.minimum_run_seconds - job.running_seconds);
+// Jobs of one priority and one account: first come, first served.
+struct Line {
+  int32_t priority = 0;
+  bool owed = false;
+  int32_t account = 0;
+  std::vector<const QueuedJob*> jobs;
+  size_t next = 0;
+};
+
+class Pass {
+ public:
+  Pass(const ScheduleSnapshot& snapshot, const SchedulePolicy& policy)
+      : policy_(policy),
+        snapshot_(snapshot),
+        accounts_(snapshot.accounts),
+        pool_(snapshot.workers, snapshot.placed),
+        held_(snapshot_.queues),
+        due_(snapshot_.queues),
+        queue_blocked_(snapshot_.queues.size(), nullptr),
+        taken_(snapshot_.placed.size(), 0) {
+    for (const PlacedNow& job : snapshot_.placed) {
+      held_.Add(QueueOf(job.account), Width(job));
+      if (!job.stopping) due_.Add(QueueOf(job.account), Width(job));
     }
   }
-  std::sort(candidates.begin(), candidates.end(), [](const PlacedNow* a, const PlacedNow* b) {
-    return std::tie(a->priority, a->lost_work_seconds, a->running_seconds, a->job_id) <
-           std::tie(b->priority, b->lost_work_seconds, b->running_seconds, b->job_id);
-  });
-  std::vector<const PlacedNow*> victims;
-  int64_t freed = 0;
-  for (const PlacedNow* job : candidates) {
-    if (freed >= missing) break;
-    victims.push_back(job);
-    freed += UsableSlots(*job, usable);
-  }
-  if (freed < missing) {
-    if (sometime >= missing && !waits.empty()) {
-      *wait_seconds = *std::min_element(waits.begin(), waits.end());
+
+  Schedule Run() {
+    schedule_.waiting.reserve(snapshot_.queue.size());
+    std::vector<Line> lines = MakeLines();
+    const auto rank = [&](const Line& line) {
+      const Account& account = AccountOf(line.account);
+      const double weight = snapshot_.queues[static_cast<size_t>(account.queue)].weight;
+      return std::tuple(!line.owed, -line.priority, account.usage / weight,
+                        line.jobs[line.next]->submit_order);
+    };
+    using Entry = std::pair<decltype(rank(lines[0])), Line*>;
+    std::priority_queue<Entry, std::vector<Entry>, std::greater<>> order;
+    for (Line& line : lines) order.push({rank(line), &line});
+    while (!order.empty()) {
+      const auto [seen, line] = order.top();
+      order.pop();
+      const auto now = rank(*line);
+      if (now != seen) {  // its account has been charged since
+        order.push({now, line});
+        continue;
+      }
+      // On with the line for as long as it comes first.
+      do {
+        Decide(*line->jobs[line->next]);
+      } while (++line->next < line->jobs.size() &&
+               (order.empty() || rank(*line) < order.top().first));
+      if (line->next < line->jobs.size()) order.push({rank(*line), line});
     }
-    return {};
+    return std::move(schedule_);
   }
-  // Whoever turned out not to be needed goes on, the dearest first.
-  for (auto it = victims.end(); it != victims.begin();) {
-    --it;
-    const int64_t slots = UsableSlots(**it, usable);
-    if (freed - slots < missing) continue;
-    freed -= slots;
-    it = victims.erase(it);
+
+ private:
+  static int64_t Width(const PlacedNow& job) {
+    return static_cast<int64_t>(job.slot_workers.size());
   }
-  return victims;
-}
+  Account& AccountOf(int32_t account) { return accounts_[static_cast<size_t>(account)]; }
+  int32_t QueueOf(int32_t account) { return AccountOf(account).queue; }
+
+  std::vector<Line> MakeLines() {
+    std::map<std::tuple<int32_t, bool, int32_t>, size_t> index;
+    std::vector<Line> lines;
+    for (const QueuedJob& job : snapshot_.queue) {
+      const auto [it, is_new] =
+          index.try_emplace({job.priority, job.owed, job.account}, lines.size());
+      if (is_new) lines.push_back({job.priority, job.owed, job.account, {}, 0});
+      lines[it->second].jobs.push_back(&job);
+    }
+    const auto earlier = [](const QueuedJob* a, const QueuedJob* b) {
+      return a->submit_order < b->submit_order;
+    };
+    for (Line& line : lines) {
+      if (!std::is_sorted(line.jobs.begin(), line.jobs.end(), earlier)) {
+        std::sort(line.jobs.begin(), line.jobs.end(), earlier);
+      }
+    }
+    return lines;
+  }
+
+  void Decide(const QueuedJob& job) {
+    if (pool_.empty()) return Wait(job, WaitCode::kNoWorker, "no worker is connected");
+    const int need = pool_.NeedOf(job);
+    const SlotPool::Room room = pool_.RoomFor(need, job);
+    if (job.slots > room.total) return Wait(job, WaitCode::kTooWide, TooWide(job, room.total));
+
+    Account& account = AccountOf(job.account);
+    const QueuedJob*& blocked = queue_blocked_[static_cast<size_t>(account.queue)];
+    if (blocked != nullptr) return WaitBehind(job, *blocked);
+    const QueueRules& queue = snapshot_.queues[static_cast<size_t>(account.queue)];
+    if (const int32_t over = held_.OverLimit(account.queue, job.slots); over >= 0) {
+      blocked = &job;
+      const QueueRules& rules = snapshot_.queues[static_cast<size_t>(over)];
+      return Wait(job, WaitCode::kQueueLimit,
+                  fmt::format("needs {}; queue '{}' may use {}", Slots(job.slots), rules.name,
+                              rules.limit));
+    }
+    const bool entitled = due_.IsEntitled(account.queue, job.slots);
+    if (!entitled && pool_.free() >= job.slots &&
+        pool_.free() - job.slots < due_.KeptByOthers(account.queue)) {
+      blocked = &job;
+      return Wait(job, WaitCode::kQuotaInUse,
+                  fmt::format("queue '{}' has used its quota of {}, and other queues do not lend "
+                              "what is idle",
+                              queue.name, Slots(queue.quota)));
+    }
+    Reservation* const first = InTheWayOf(job, need, room.free, entitled);
+    if (first != nullptr) return JoinOrWait(job, need, *first);
+    if (job.slots > room.free) return Block(job, need, room.free);
+
+    schedule_.placed.push_back({job.job_id, pool_.Take(need, job)});
+    held_.Add(account.queue, job.slots);
+    due_.Add(account.queue, job.slots);
+    account.usage += job.slots * policy_.charge_seconds;
+    for (Reservation& reservation : reservations_) {
+      if (!reservation.IsEndedBefore(job) && pool_.Overlap(reservation.need, need)) {
+        reservation.spare -= job.slots;
+      }
+    }
+  }
+
+  // The reservation that this job would delay; null: none.
+  Reservation* InTheWayOf(const QueuedJob& job, int need, int64_t free, bool entitled) {
+    const int32_t queue = QueueOf(job.account);
+    for (Reservation& reservation : reservations_) {
+      if (!pool_.Overlap(reservation.need, need) || reservation.IsEndedBefore(job)) continue;
+      if (entitled && reservation.borrows && reservation.queue != queue) continue;
+      if (job.slots > reservation.spare || job.slots > free) return &reservation;
+    }
+    return nullptr;
+  }
+
+  // Where the one in front has its room by pre-emption, the job behind may make room as well: jobs
+  // of one priority do not wait for each other's victims.
+  void JoinOrWait(const QueuedJob& job, int need, Reservation& first) {
+    const int64_t missing = job.slots + KeptFrom(job) - std::max<int64_t>(0, first.spare);
+    if (first.need == need && first.start_seconds == 0 && missing > 0) {
+      std::string taken_from;
+      if (const int64_t freed = Preempt(job, need, missing, &taken_from); freed > 0) {
+        first.spare += freed - job.slots;
+        due_.Add(QueueOf(job.account), job.slots);
+        return Wait(job, WaitCode::kNoRoom, WaitsFor(job) + taken_from);
+      }
+    }
+    WaitBehind(job, *first.owner);
+  }
+
+  // Idle slots that are no room for this job: other queues keep them.
+  int64_t KeptFrom(const QueuedJob& job) {
+    const int32_t queue = QueueOf(job.account);
+    return due_.IsEntitled(queue, job.slots) ? 0 : due_.KeptByOthers(queue);
+  }
+
+  // Stops whom it may; how many slots that frees, 0 where it could not free enough.
+  int64_t Preempt(const QueuedJob& job, int need, int64_t missing, std::string* taken_from) {
+    if (!policy_.preempt || preemptors_ >= policy_.max_preemptors) return 0;
+    ++preemptors_;
+    const Victims victims =
+        ChooseVictims(snapshot_, policy_, pool_, due_, job, need, missing, taken_);
+    double& next = schedule_.next_preemption_seconds;
+    if (victims.wait_seconds >= 0 && (next < 0 || victims.wait_seconds < next)) {
+      next = victims.wait_seconds;
+    }
+    if (victims.jobs.empty()) return 0;
+    std::vector<std::string> ids;
+    for (const size_t i : victims.jobs) {
+      const PlacedNow& victim = snapshot_.placed[i];
+      taken_[i] = 1;
+      due_.Add(QueueOf(victim.account), -Width(victim));
+      schedule_.preempted.push_back({victim.job_id, job.job_id, LostSlotSeconds(victim)});
+      ids.push_back(victim.job_id);
+    }
+    *taken_from = fmt::format(", and takes them from {}", fmt::join(ids, ", "));
+    return victims.freed;
+  }
+
+  // `free`: slots that the job could have now, which are too few.
+  void Block(const QueuedJob& job, int need, int64_t free) {
+    int64_t missing = job.slots + KeptFrom(job) - free;
+    for (size_t i = 0; i < snapshot_.placed.size(); ++i) {
+      if (snapshot_.placed[i].stopping) missing -= pool_.CountHeld(need, i);
+    }
+    std::string taken_from;
+    if (missing > 0) missing -= Preempt(job, need, missing, &taken_from);
+    Reservation reservation{.need = need, .start_seconds = 0, .spare = -missing};
+    if (missing > 0) reservation = ReserveByBounds(need, missing);
+    reservation.owner = &job;
+    reservation.queue = QueueOf(job.account);
+    reservation.borrows = !due_.IsEntitled(reservation.queue, job.slots);
+    if (missing <= 0) due_.Add(reservation.queue, job.slots);
+    reservations_.push_back(reservation);
+    Wait(job, WaitCode::kNoRoom, WaitsFor(job) + taken_from);
+  }
+
+  // When the running jobs' own limits will have freed `missing` slots.
+  Reservation ReserveByBounds(int need, int64_t missing) const {
+    std::vector<std::pair<double, int64_t>> ends;
+    for (size_t i = 0; i < snapshot_.placed.size(); ++i) {
+      const PlacedNow& placed = snapshot_.placed[i];
+      if (placed.stopping || taken_[i] != 0 || placed.bound_seconds == kNoBound) continue;
+      ends.emplace_back(placed.bound_seconds, pool_.CountHeld(need, i));
+    }
+    std::sort(ends.begin(), ends.end());
+    for (const auto& [seconds, slots] : ends) {
+      missing -= slots;
+      if (missing <= 0) return {.need = need, .start_seconds = seconds, .spare = -missing};
+    }
+    return {.need = need, .start_seconds = kNoBound, .spare = 0};
+  }
+
+  static std::string WaitsFor(const QueuedJob& job) {
+    return fmt::format("waits for {} to become free", Slots(job.slots));
+  }
+
+  static std::string TooWide(const QueuedJob& job, int64_t total) {
+    std::string kind;
+    if (!job.device.empty()) kind += fmt::format(" on '{}'", job.device);
+    if (job.memory_bytes > 0) {
+      kind += fmt::format(" with {:.1f} GiB each",
+                          static_cast<double>(job.memory_bytes) / (1024.0 * 1024 * 1024));
+    }
+    if (!job.excluded_workers.empty()) {
+      kind += fmt::format(" outside {}", fmt::join(job.excluded_workers, ", "));
+    }
+    return fmt::format("needs {}{}; all connected workers together have {}", Slots(job.slots), kind,
+                       total);
+  }
+
+  void Wait(const QueuedJob& job, WaitCode code, std::string reason) {
+    schedule_.waiting.push_back({job.job_id, std::move(reason), code, {}});
+  }
+  void WaitBehind(const QueuedJob& job, const QueuedJob& first) {
+    schedule_.waiting.push_back({job.job_id, "waits its turn", WaitCode::kTurn, first.job_id});
+  }
+
+  const SchedulePolicy& policy_;
+  const ScheduleSnapshot& snapshot_;
+  std::vector<Account> accounts_;
+  SlotPool pool_;
+  QueueUse held_;  // what limits count: also by jobs that are stopping
+  QueueUse due_;   // what quotas count: without those, and with who gets their slots
+  std::vector<const QueuedJob*> queue_blocked_;  // by a limit: the first job that was
+  std::vector<char> taken_;                      // of `placed`: victims of this pass
+  std::vector<Reservation> reservations_;        // of kinds of slots that do not overlap, mostly
+  int preemptors_ = 0;
+  Schedule schedule_;
+};
 
 }  // namespace
 
-Schedule PlanSchedule(ScheduleSnapshot snapshot, const SchedulePolicy& policy) {
-  std::sort(
-      snapshot.queue.begin(), snapshot.queue.end(), [](const QueuedJob& a, const QueuedJob& b) {
-        return std::tuple(-a.priority, a.submit_order) < std::tuple(-b.priority, b.submit_order);
-      });
-  int64_t total = 0;
-  int64_t free = 0;
-  for (const WorkerSlots& worker : snapshot.workers) {
-    total += worker.total;
-    free += static_cast<int64_t>(worker.free.size());
-  }
-
-  Schedule schedule;
-  const QueuedJob* blocker = nullptr;
-  for (const QueuedJob& job : snapshot.queue) {
-    if (snapshot.workers.empty()) {
-      schedule.waiting.push_back({job.job_id, "no worker is connected"});
-    } else if (job.slots > total) {
-      schedule.waiting.push_back(
-          {job.job_id, fmt::format("needs {}; all connected workers together have {}",
-                                   Slots(job.slots), total)});
-    } else if (blocker != nullptr) {
-      schedule.waiting.push_back(
-          {job.job_id, fmt::format("waits behind {}, which comes first", blocker->job_id)});
-    } else if (job.slots > free) {
-      blocker = &job;
-      std::string reason = fmt::format("waits for {} to become free", Slots(job.slots));
-      const int64_t missing = job.slots - free - ComingSlots(snapshot);
-      if (policy.preempt && missing > 0) {
-        std::vector<std::string> ids;
-        for (const PlacedNow* victim :
-             Victims(snapshot, policy, job.priority, missing, &schedule.next_preemption_seconds)) {
-          schedule.preempted.push_back({victim->job_id, job.job_id});
-          ids.push_back(victim->job_id);
-        }
-        if (!ids.empty()) reason += fmt::format(", and takes them from {}", fmt::join(ids, ", "));
-      }
-      schedule.waiting.push_back({job.job_id, reason});
-    } else {
-      schedule.placed.push_back({job.job_id, Take(job.slots, snapshot.workers)});
-      free -= job.slots;
-    }
-  }
-  return schedule;
+Schedule PlanSchedule(const ScheduleSnapshot& snapshot, const SchedulePolicy& policy) {
+  return Pass(snapshot, policy).Run();
 }
 
 }  // namespace moe::coordinator

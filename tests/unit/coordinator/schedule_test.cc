@@ -39,7 +39,8 @@ TEST(ScheduleTest, GangThatDoesNotFit_KeepsItsPlace) {
       {.queue = {{"wide", 0, 1, 2}, {"narrow", 0, 2, 1}}, .workers = {Worker("w1", 2, {1})}});
   EXPECT_TRUE(schedule.placed.empty());
   EXPECT_EQ(ReasonOf(schedule, "wide"), "waits for 2 slots to become free");
-  EXPECT_EQ(ReasonOf(schedule, "narrow"), "waits behind wide, which comes first");
+  EXPECT_EQ(ReasonOf(schedule, "narrow"), "waits its turn");
+  EXPECT_EQ(schedule.waiting.back().behind, "wide");
 }
 
 TEST(ScheduleTest, GangWiderThanTheCluster_BlocksNobody) {
