@@ -219,8 +219,12 @@ ScheduleSnapshot Supervisor::Snapshot(int64_t unix_millis, int64_t monotonic_mil
       retry_unix_millis_ = std::min(retry_unix_millis_, record.retry_unix_millis());
       continue;
     }
-    snapshot.queue.push_back({record.job().job_id(), record.job().spec().priority(), number,
-                              record.job().spec().resources().slots()});
+    QueuedJob& job = snapshot.queue.emplace_back();
+    job.job_id = record.job().job_id();
+    job.priority = record.job().spec().priority();
+    job.submit_order = number;
+    job.slots = record.job().spec().resources().slots();
+    job.excluded_workers = WorkersToAvoid(number, job.slots, snapshot.workers);
   }
   for (const auto& [id, attempt] : attempts_) {
     const v1::Job& job = JobOf(attempt).job();
@@ -238,6 +242,24 @@ ScheduleSnapshot Supervisor::Snapshot(int64_t unix_millis, int64_t monotonic_mil
     for (const AttemptRank& rank : attempt.ranks) placed.slot_workers.push_back(rank.worker_id);
   }
   return snapshot;
+}
+
+std::vector<std::string> Supervisor::WorkersToAvoid(uint64_t job, int32_t slots,
+                                                    const std::vector<WorkerSlots>& workers) const {
+  const auto failures = failures_on_.find(job);
+  if (failures == failures_on_.end()) return {};
+  std::vector<std::string> avoided;
+  for (const auto& [worker, count] : failures->second) {
+    if (count >= options_.failures_to_avoid_worker) avoided.push_back(worker);
+  }
+  int64_t elsewhere = 0;
+  for (const WorkerSlots& worker : workers) {
+    if (std::count(avoided.begin(), avoided.end(), worker.worker_id) == 0) {
+      elsewhere += worker.total;
+    }
+  }
+  if (elsewhere < slots) return {};
+  return avoided;
 }
 
 v1::ExplainJobResponse Supervisor::Explain(const v1::JobRecord& record, int64_t unix_millis,
@@ -744,6 +766,10 @@ void Supervisor::EndBadly(Turn& turn, Attempt& attempt, const Failure& failure) 
   const AfterCause after = DecideAfter(failure.cause);
   if (after == AfterCause::kRetryCounted) {
     job.set_infrastructure_failures(job.infrastructure_failures() + 1);
+    if (attempt.first_to_fail.has_value()) {
+      const auto rank = static_cast<size_t>(*attempt.first_to_fail);
+      ++failures_on_[attempt.job][attempt.ranks[rank].worker_id];
+    }
   }
   const int32_t limit = job.spec().max_infrastructure_retries();
   if (after == AfterCause::kFail) {
@@ -776,6 +802,7 @@ void Supervisor::MarkEnded(Turn& turn, Attempt& attempt) {
   schedule_needed_ = true;  // for the jobs that need this one
   attempt.ended_millis = turn.monotonic_millis;
   turn.batch.PutAttempt(attempt.job, attempt.number, attempt.record);
+  if (IsEnded(JobOf(attempt).job().state())) failures_on_.erase(attempt.job);
   spdlog::info("job={} attempt={} state={} {}", FormatJobId(attempt.job), attempt.number,
                StateName(JobOf(attempt).job().state()), JobOf(attempt).job().reason());
 }

@@ -48,6 +48,8 @@ class Supervisor {
     int64_t max_retry_backoff_ms = 30000;
     // Between a pre-emption and the kill: a step, and the writing of a checkpoint.
     int32_t preempt_grace_ms = 300000;
+    // A job avoids a worker on which so many of its attempts failed, while others could hold it.
+    int32_t failures_to_avoid_worker = 2;
     SchedulePolicy policy;
   };
   struct Parts {
@@ -106,6 +108,9 @@ class Supervisor {
   void Schedule(Turn& turn);
   // What the scheduler decides upon. Notes when the next back-off ends.
   ScheduleSnapshot Snapshot(int64_t unix_millis, int64_t monotonic_millis);
+  // Where the job has failed too often, unless it would then have nowhere to run.
+  std::vector<std::string> WorkersToAvoid(uint64_t job, int32_t slots,
+                                          const std::vector<WorkerSlots>& workers) const;
   // Ends the attempt with a checkpoint; the job comes back to the queue.
   void StopForLater(Turn& turn, v1::JobRecord& record, const std::string& text);
   void Place(Turn& turn, v1::JobRecord& record, const std::vector<SlotGrant>& grants);
@@ -139,6 +144,9 @@ class Supervisor {
   int64_t retry_unix_millis_ = kNever;  // when the next job's back-off ends
   int64_t preemption_millis_ = kNever;  // when a minimum run time ends; monotonic
   int64_t next_deadline_millis_ = 0;
+  // Of jobs that are live: on which workers their attempts failed, and how often. Not stored: after
+  // a restart every worker has another chance.
+  std::map<uint64_t, std::map<std::string, int32_t>> failures_on_;
   LogFollowers log_followers_;
 };
 

@@ -320,6 +320,25 @@ TEST_F(SupervisorTest, RankDied_RetriesWithDoublingBackoffUpToTheLimit) {
   EXPECT_NE(Job("j1").reason().find("max_infrastructure_retries=2"), std::string::npos);
 }
 
+TEST_F(SupervisorTest, WorkerOnWhichItFailedTwice_IsAvoidedWhereAnotherCouldHoldTheJob) {
+  Connect("w1", 1);
+  ASSERT_TRUE(Submit({PrepareJob("corpus")}, "r1").ok());
+  const auto fail = [&](const std::string& worker) {
+    ASSERT_EQ(Job("j1").placements(0).worker_id(), worker);
+    RankOutbox rank{.worker = worker, .job = "j1", .attempt = Job("j1").attempt()};
+    Started(rank);
+    Exited(rank, -1, 9);
+    for (const auto& [id, session] : sessions_) Heartbeat(id);
+    Advance(9000);  // past every back-off, and nobody is late
+  };
+  fail("w1");
+  fail("w1");
+  fail("w1");  // there is no other
+  Connect("w2", 1);
+  fail("w1");  // it was placed before the other came
+  EXPECT_EQ(Job("j1").placements(0).worker_id(), "w2");
+}
+
 TEST_F(SupervisorTest, Backoff_OverByTheWallClockFirst_IsNotMissed) {
   ASSERT_TRUE(Submit({PrepareJob("corpus")}, "wish").ok());
   Connect("w1", 1);
