@@ -75,6 +75,7 @@ AfterCause DecideAfter(v1::Cause cause) {
   switch (cause) {
     case v1::CAUSE_BAD_INPUT:
     case v1::CAUSE_NON_FINITE_LOSS:
+    case v1::CAUSE_LOSS_SPIKE:
     case v1::CAUSE_OUT_OF_MEMORY:
     case v1::CAUSE_NEED_FAILED:
       return AfterCause::kFail;

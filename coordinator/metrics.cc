@@ -75,6 +75,15 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
       last_step_time_(list_.Gauge("moe_train_last_step_timestamp_seconds",
                                   "When the newest step was reported, since the epoch.")),
       tokens_(list_.Counter("moe_train_tokens_total", "Tokens trained on, repeats included.")),
+      model_flops_(list_.Gauge("moe_train_model_flops_per_second",
+                               "Floating-point operations per second on active parameters and "
+                               "causal attention, newest step.")),
+      model_flops_ratio_(list_.Gauge("moe_train_model_flops_utilisation_ratio",
+                                     "The same as a share of what the ranks' matrix products "
+                                     "reach.")),
+      warnings_(list_.Counter("moe_train_warnings_total",
+                              "Warnings of runs that go on, by kind: non_finite, loss_spike, "
+                              "rollback, dead_experts, router_collapse.")),
       steps_(list_.Counter("moe_train_steps_total", "Steps done, repeats included.")),
       step_seconds_(list_.Histogram("moe_train_step_duration_seconds", "Time of one step.")),
       replay_mismatches_(list_.Counter(
@@ -233,6 +242,8 @@ void CoordinatorMetrics::OnStep(const v1::Job& job, const v1::StepReport& step) 
   Set(*series, learning_rate_, {}, step.learning_rate());
   Set(*series, grad_norm_, {}, step.gradient_norm());
   Set(*series, tokens_per_second_, {}, step.tokens_per_second());
+  Set(*series, model_flops_, {}, step.model_flops_per_second());
+  Set(*series, model_flops_ratio_, {}, step.model_flops_utilisation());
   Set(*series, last_step_time_, {}, std::floor(static_cast<double>(::time(nullptr))));
   Add(*series, steps_, {}, 1);
   // Every step has the same number of tokens, so this is exact, also for repeated steps.
@@ -278,6 +289,11 @@ void CoordinatorMetrics::ExportRouting(JobSeries& series, const v1::StepReport& 
 void CoordinatorMetrics::OnReplayMismatch(const v1::Job& job) {
   absl::MutexLock lock(&mutex_);
   if (JobSeries* series = SeriesOf(job)) Add(*series, replay_mismatches_, {}, 1);
+}
+
+void CoordinatorMetrics::OnWarning(const v1::Job& job, const v1::TrainWarning& warning) {
+  absl::MutexLock lock(&mutex_);
+  if (JobSeries* series = SeriesOf(job)) Add(*series, warnings_, {{"kind", warning.kind()}}, 1);
 }
 
 void CoordinatorMetrics::OnCheckpointFailed(const v1::Job& job) {

@@ -45,6 +45,7 @@ class CoordinatorMetrics final : public SupervisorObserver {
   void OnPlaced(const v1::Job& job, double queue_wait_seconds) override;
   void OnStep(const v1::Job& job, const v1::StepReport& step) override;
   void OnReplayMismatch(const v1::Job& job) override;
+  void OnWarning(const v1::Job& job, const v1::TrainWarning& warning) override;
   void OnArtefact(const v1::Job& job, const v1::Artefact& artefact,
                   const v1::ArtefactWritten& written) override;
   void OnCheckpointFailed(const v1::Job& job) override;
@@ -94,6 +95,9 @@ class CoordinatorMetrics final : public SupervisorObserver {
   prometheus::Family<prometheus::Gauge>& tokens_per_second_;
   prometheus::Family<prometheus::Gauge>& last_step_time_;
   prometheus::Family<prometheus::Counter>& tokens_;
+  prometheus::Family<prometheus::Gauge>& model_flops_;
+  prometheus::Family<prometheus::Gauge>& model_flops_ratio_;
+  prometheus::Family<prometheus::Counter>& warnings_;
   prometheus::Family<prometheus::Counter>& steps_;
   prometheus::Family<prometheus::Histogram>& step_seconds_;
   prometheus::Family<prometheus::Counter>& replay_mismatches_;

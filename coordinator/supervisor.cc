@@ -604,6 +604,13 @@ void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::Ran
     case v1::RankReport::kStep:
       if (rank == 0) ApplyStep(turn, attempt, report.step());
       return;
+    case v1::RankReport::kWarning:
+      if (rank != 0) return;
+      parts_.jobs->Note(turn, job_record, v1::CAUSE_UNSPECIFIED,
+                        fmt::format("step {}, {}: {}", report.warning().step(),
+                                    report.warning().kind(), report.warning().text()));
+      parts_.observer->OnWarning(job_record.job(), report.warning());
+      return;
     case v1::RankReport::kCheckpointFailed:
       parts_.jobs->Note(
           turn, job_record, v1::CAUSE_STORAGE,

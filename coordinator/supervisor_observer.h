@@ -14,6 +14,7 @@ class SupervisorObserver {
   virtual void OnPlaced(const v1::Job& job, double queue_wait_seconds) {}
   virtual void OnStep(const v1::Job& job, const v1::StepReport& step) {}
   virtual void OnReplayMismatch(const v1::Job& job) {}
+  virtual void OnWarning(const v1::Job& job, const v1::TrainWarning& warning) {}
   virtual void OnArtefact(const v1::Job& job, const v1::Artefact& artefact,
                           const v1::ArtefactWritten& written) {}
   virtual void OnCheckpointFailed(const v1::Job& job) {}

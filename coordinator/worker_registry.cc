@@ -44,6 +44,12 @@ void WorkerRegistry::Heartbeat(const Turn& turn, const std::string& worker_id) {
   *it->second.worker.mutable_last_heartbeat_time() = ToTimestamp(turn.unix_millis);
 }
 
+void WorkerRegistry::SetSpeed(const std::string& worker_id, const v1::DeviceSpeed& speed) {
+  const auto it = workers_.find(worker_id);
+  if (it == workers_.end()) return;
+  for (v1::Slot& slot : *it->second.worker.mutable_slots()) *slot.mutable_speed() = speed;
+}
+
 void WorkerRegistry::SessionClosed(const std::string& worker_id, const WorkerSession* session) {
   if (IsCurrent(worker_id, session)) workers_.at(worker_id).session = nullptr;
 }

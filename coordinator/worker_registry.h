@@ -46,6 +46,8 @@ class WorkerRegistry {
   // Whether `session` is the worker's present one; anything from an earlier one is void.
   bool IsCurrent(const std::string& worker_id, const WorkerSession* session) const;
   void Heartbeat(const Turn& turn, const std::string& worker_id);
+  // What each slot of the worker was measured to do.
+  void SetSpeed(const std::string& worker_id, const v1::DeviceSpeed& speed);
   void SessionClosed(const std::string& worker_id, const WorkerSession* session);
 
   void Hold(const std::string& worker_id, int32_t slot, const std::string& attempt);

@@ -115,6 +115,9 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
       case v1::SessionRequest::kRankExited:
         core_.supervisor->OnRankExited(turn, worker_id_, message.rank_exited());
         break;
+      case v1::SessionRequest::kSpeed:
+        core_.workers->SetSpeed(worker_id_, message.speed());
+        break;
       case v1::SessionRequest::MESSAGE_NOT_SET:
         status = InvalidArgument("a session message of a kind that this coordinator does not know");
         break;

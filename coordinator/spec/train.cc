@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "common/status.h"
 #include "coordinator/spec/kinds.h"
@@ -8,6 +11,44 @@ namespace {
 
 const std::vector<std::string> kLoadEstimators = {"correct", "compat"};
 const std::vector<std::string> kMixturePresets = {"llama1", "sheared", "uniform"};
+const std::vector<std::string> kParameterGroups = {"embeddings", "attention", "ffn", "gates",
+                                                   "norms"};
+const std::vector<std::string> kNonFiniteActions = {"skip", "rollback", "stop"};
+const std::vector<std::string> kSpikeActions = {"report", "skip", "rollback", "stop"};
+const std::vector<std::string> kStarts = {"pretrained", "random"};
+
+void CheckGroups(Checker& check, v1::Optimizer& spec) {
+  std::set<std::string> seen;
+  int frozen = 0;
+  for (v1::ParameterGroup& group : *spec.mutable_groups()) {
+    check.OneOf("optimizer.groups.parameters", group.parameters(), kParameterGroups);
+    if (!seen.insert(group.parameters()).second) {
+      check.Fail("optimizer.groups names '{}' twice; give each group once", group.parameters());
+    }
+    if (!group.has_learning_rate_ratio()) group.set_learning_rate_ratio(1.0);
+    check.Range("optimizer.groups.learning_rate_ratio", group.learning_rate_ratio(), 0.0, 100.0);
+    frozen += group.learning_rate_ratio() == 0 ? 1 : 0;
+  }
+  if (frozen == static_cast<int>(kParameterGroups.size())) {
+    check.Fail("optimizer.groups freezes {}: nothing is left to train",
+               fmt::join(kParameterGroups, ", "));
+  }
+}
+
+void CheckWatch(Checker& check, v1::WatchPolicy& spec) {
+  if (spec.on_non_finite().empty()) spec.set_on_non_finite("skip");
+  if (spec.on_loss_spike().empty()) spec.set_on_loss_spike("report");
+  if (!spec.has_spike_deviations()) spec.set_spike_deviations(6.0);
+  if (!spec.has_window_steps()) spec.set_window_steps(32);
+  if (!spec.has_max_bad_steps()) spec.set_max_bad_steps(5);
+  if (!spec.has_dead_expert_share()) spec.set_dead_expert_share(0.01);
+  check.OneOf("watch.on_non_finite", spec.on_non_finite(), kNonFiniteActions);
+  check.OneOf("watch.on_loss_spike", spec.on_loss_spike(), kSpikeActions);
+  check.Minimum("watch.spike_deviations", spec.spike_deviations(), 2.0);
+  check.Range<int32_t>("watch.window_steps", spec.window_steps(), 8, 10000);
+  check.Minimum<int32_t>("watch.max_bad_steps", spec.max_bad_steps(), 1);
+  check.Range("watch.dead_expert_share", spec.dead_expert_share(), 0.0, 1.0);
+}
 
 void CheckOptimizer(Checker& check, v1::Optimizer& spec) {
   if (!spec.has_learning_rate()) spec.set_learning_rate(2e-4);
@@ -26,6 +67,7 @@ void CheckOptimizer(Checker& check, v1::Optimizer& spec) {
   check.Positive("optimizer.epsilon", spec.epsilon());
   check.Minimum("optimizer.weight_decay", spec.weight_decay(), 0.0);
   check.Minimum("optimizer.clip_norm", spec.clip_norm(), 0.0);
+  CheckGroups(check, spec);
 }
 
 void CheckMixture(Checker& check, v1::Mixture& spec, const std::vector<std::string>& domains) {
@@ -52,9 +94,6 @@ void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSp
                 ThingFacts& output) {
   const ThingFacts model = inputs.LookAtModel(check, "model", spec.model());
   const ThingFacts dataset = inputs.LookAtDataset(check, "dataset", spec.dataset());
-  if (model.model.has_value() && model.model->num_experts == 0) {
-    check.Fail("model is dense; make a mixture of experts of it first, with a construct job");
-  }
   CheckVocabulary(check, "model", model, dataset);
   check.Minimum<int32_t>("steps", spec.steps(), 1);
   if (!spec.has_sequence_length()) spec.set_sequence_length(4096);
@@ -88,6 +127,11 @@ void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSp
   check.Minimum<int32_t>("checkpoint.keep", checkpoint.keep(), 1);
   if (!spec.has_seed()) spec.set_seed(kDefaultSeed);
   check.Minimum<int64_t>("seed", spec.seed(), 0);
+  CheckWatch(check, *spec.mutable_watch());
+  if (spec.start().empty()) spec.set_start("pretrained");
+  check.OneOf("start", spec.start(), kStarts);
+  if (!spec.has_collective_timeout_seconds()) spec.set_collective_timeout_seconds(120);
+  check.Range<int32_t>("collective_timeout_seconds", spec.collective_timeout_seconds(), 1, 86400);
   output.model = model.model;
 }
 

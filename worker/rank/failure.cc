@@ -77,6 +77,8 @@ Failure CurrentExceptionFailure() {
     throw;
   } catch (const training::NonFiniteLoss& error) {
     return {"CAUSE_NON_FINITE_LOSS", error.what()};
+  } catch (const training::LossSpike& error) {
+    return {"CAUSE_LOSS_SPIKE", error.what()};
   } catch (const parallel::CollectiveError& error) {
     return {"CAUSE_COLLECTIVE_FAILED", error.what()};
   } catch (const training::CheckpointError& error) {

@@ -16,6 +16,7 @@
 #include "worker/rank/device.h"
 #include "worker/rank/failure.h"
 #include "worker/rank/job.h"
+#include "worker/rank/probe.h"
 #include "worker/rank/run_spec.h"
 
 namespace moe::rank {
@@ -29,6 +30,7 @@ struct Flags {
   int threads = 1;
   std::string host = "127.0.0.1";
   std::string log_format = "text";
+  bool probe = false;
 };
 
 absl::StatusOr<JobOutcome> ReadSpecAndRun(RunChannel& channel, const Flags& flags) {
@@ -44,7 +46,11 @@ absl::StatusOr<JobOutcome> ReadSpecAndRun(RunChannel& channel, const Flags& flag
 int Main(int argc, char** argv) {
   CLI::App app("One rank of an attempt: construct, train, evaluate or export.", "moe-rank");
   Flags flags;
-  app.add_option("--run-dir", flags.run_dir, "The attempt's run folder, with run.json")->required();
+  CLI::Option* run_dir =
+      app.add_option("--run-dir", flags.run_dir, "The attempt's run folder, with run.json");
+  CLI::Option* probe = app.add_flag(
+      "--probe", flags.probe, "Measure this machine, print one line of JSON (DeviceSpeed) and end");
+  run_dir->excludes(probe);
   app.add_option("--rank", flags.rank, "Number of this rank, from 0")
       ->check(CLI::Range(0, 1 << 20));
   app.add_option("--threads", flags.threads, "Threads to compute with")->check(CLI::Range(1, 1024));
@@ -56,6 +62,14 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitCannotStart;
+  }
+  if (flags.probe) {
+    std::printf("%s\n", ToJson(MeasureSpeed(OpenDevice(flags.threads))).dump().c_str());
+    return 0;
+  }
+  if (flags.run_dir.empty()) {
+    std::fprintf(stderr, "moe-rank: --run-dir is missing; or give --probe\n");
+    return kExitCannotStart;
   }
   if (const absl::Status status = InitLogging({.program = "moe-rank", .format = flags.log_format});
       !status.ok()) {

@@ -108,6 +108,33 @@ absl::Status ParseOptimizer(const Json& json, TrainSpec& spec) {
   spec.epsilon = reader.DoubleIn("epsilon", 0, kInfinity);
   spec.weight_decay = reader.DoubleIn("weight_decay", 0, kInfinity);
   spec.clip_norm = reader.DoubleIn("clip_norm", 0, kInfinity);
+  const Json& groups = reader.Array("groups");
+  MOE_RETURN_IF_ERROR(reader.status());
+  for (const Json& entry : groups) {
+    SpecReader group(entry, "run.json: spec.optimizer.groups");
+    spec.learning_rate_ratios.emplace_back(
+        group.OneOf("parameters", {"embeddings", "attention", "ffn", "gates", "norms"}),
+        group.DoubleIn("learning_rate_ratio", 0, 100));
+    MOE_RETURN_IF_ERROR(group.status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseWatch(const Json& json, training::WatchPolicy& watch) {
+  SpecReader reader(json, "run.json: spec.watch");
+  const auto action = [&reader](const std::string& key, const std::vector<std::string>& names) {
+    const std::string name = reader.OneOf(key, names);
+    return name == "report"     ? training::WatchAction::kReport
+           : name == "skip"     ? training::WatchAction::kSkip
+           : name == "rollback" ? training::WatchAction::kRollback
+                                : training::WatchAction::kStop;
+  };
+  watch.on_non_finite = action("on_non_finite", {"skip", "rollback", "stop"});
+  watch.on_loss_spike = action("on_loss_spike", {"report", "skip", "rollback", "stop"});
+  watch.spike_deviations = reader.DoubleIn("spike_deviations", 2, kInfinity);
+  watch.window_steps = reader.IntFrom("window_steps", 8);
+  watch.max_bad_steps = reader.IntFrom("max_bad_steps", 1);
+  watch.dead_expert_share = reader.DoubleIn("dead_expert_share", 0, 1);
   return reader.status();
 }
 
@@ -220,12 +247,16 @@ absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json) {
   spec.seed = reader.Seed("seed");
   const Json& optimizer = reader.Object("optimizer");
   const Json& mixture = reader.Object("mixture");
+  const Json& watch = reader.Object("watch");
+  spec.random_start = reader.OneOf("start", {"pretrained", "random"}) == "random";
+  spec.collective_timeout_ms = 1000 * reader.IntFrom("collective_timeout_seconds", 1);
   SpecReader checkpoint(reader.Object("checkpoint"), "run.json: spec.checkpoint");
   MOE_RETURN_IF_ERROR(reader.status());
   spec.checkpoint_interval_steps = checkpoint.IntFrom("interval_steps", 1);
   MOE_RETURN_IF_ERROR(checkpoint.status());
   MOE_RETURN_IF_ERROR(ParseOptimizer(optimizer, spec));
   MOE_RETURN_IF_ERROR(ParseMixture(mixture, spec));
+  MOE_RETURN_IF_ERROR(ParseWatch(watch, spec.watch));
   return spec;
 }
 

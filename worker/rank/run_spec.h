@@ -5,10 +5,12 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/json.h"
+#include "worker/training/watch.h"
 
 namespace moe::rank {
 
@@ -98,6 +100,10 @@ struct TrainSpec {
   std::string load_estimator;  // "correct" or "compat"
   int64_t checkpoint_interval_steps = 0;
   uint64_t seed = 0;
+  std::vector<std::pair<std::string, double>> learning_rate_ratios;  // by parameter group
+  training::WatchPolicy watch;
+  bool random_start = false;
+  int64_t collective_timeout_ms = 0;
 };
 absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& spec);
 

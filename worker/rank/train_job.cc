@@ -18,6 +18,8 @@
 #include "worker/parallel/single_rank.h"
 #include "worker/rank/artefacts.h"
 #include "worker/rank/job.h"
+#include "worker/rank/probe.h"
+#include "worker/training/random_start.h"
 #include "worker/training/trainer.h"
 
 namespace moe::rank {
@@ -36,6 +38,10 @@ class ChannelObserver final : public training::TrainObserver {
         report.step, report.loss, report.balance_loss, report.learning_rate, report.gradient_norm,
         report.tokens_per_second);
     channel_.Report("step", ToJson(report));
+  }
+  void OnWarning(int64_t step, const std::string& kind, const std::string& text) override {
+    spdlog::warn("step={} {}: {}", step, kind, text);
+    channel_.Report("warning", {{"step", step}, {"kind", kind}, {"text", text}});
   }
   void OnCheckpoint(const training::WrittenCheckpoint& checkpoint) override {
     spdlog::info(
@@ -58,14 +64,8 @@ class ChannelObserver final : public training::TrainObserver {
 };
 
 // The model's config with what the spec decides about routing.
-absl::StatusOr<artefacts::ModelConfig> TrainConfig(artefacts::ModelConfig config,
-                                                   const TrainSpec& spec, const Input& input) {
-  if (!config.is_moe()) {
-    return InvalidArgument(
-        "{} is a dense model; train takes a mixture of experts, which a construct "
-        "job makes",
-        input.display_name());
-  }
+artefacts::ModelConfig TrainConfig(artefacts::ModelConfig config, const TrainSpec& spec) {
+  if (!config.is_moe()) return config;
   config.moe.balance_loss_weight = spec.balance_loss_weight;
   config.moe.add_noise = spec.gate_noise;
   return config;
@@ -102,35 +102,41 @@ absl::StatusOr<sampler::SampleSequence> MakeSequence(const TrainSpec& spec,
 }
 
 training::TrainOptions ToTrainOptions(const TrainSpec& spec, const RunSpec& run,
-                                      const std::string& tokenizer_folder) {
-  return {.steps = spec.steps,
-          .sequence_length = spec.sequence_length,
-          .global_batch_samples = spec.global_batch_samples,
-          .micro_batch_samples = spec.micro_batch_samples,
-          .schedule = {.peak_learning_rate = spec.learning_rate,
-                       .final_ratio = spec.final_learning_rate_ratio,
-                       .warmup_steps = spec.warmup_steps,
-                       .total_steps = spec.steps},
-          .adamw = {.beta1 = spec.beta1,
-                    .beta2 = spec.beta2,
-                    .epsilon = spec.epsilon,
-                    .weight_decay = spec.weight_decay},
-          .clip_norm = spec.clip_norm,
-          .seed = spec.seed,
-          .checkpoint_interval_steps = spec.checkpoint_interval_steps,
-          .checkpoint = {.folder = run.output.dir,
-                         .name = run.output.name,
-                         .job_id = run.job_id,
-                         .attempt = run.attempt,
-                         .inputs = run.InputNames(),
-                         .tokenizer_folder = tokenizer_folder}};
+                                      const std::string& tokenizer_folder, double peak_flops) {
+  return {
+      .steps = spec.steps,
+      .sequence_length = spec.sequence_length,
+      .global_batch_samples = spec.global_batch_samples,
+      .micro_batch_samples = spec.micro_batch_samples,
+      .schedule = {.peak_learning_rate = spec.learning_rate,
+                   .final_ratio = spec.final_learning_rate_ratio,
+                   .warmup_steps = spec.warmup_steps,
+                   .total_steps = spec.steps},
+      .adamw = {.beta1 = spec.beta1,
+                .beta2 = spec.beta2,
+                .epsilon = spec.epsilon,
+                .weight_decay = spec.weight_decay},
+      .clip_norm = spec.clip_norm,
+      .seed = spec.seed,
+      .checkpoint_interval_steps = spec.checkpoint_interval_steps,
+      .checkpoint = {.folder = run.output.dir,
+                     .name = run.output.name,
+                     .job_id = run.job_id,
+                     .attempt = run.attempt,
+                     .inputs = run.InputNames(),
+                     .tokenizer_folder = tokenizer_folder},
+      .learning_rate_ratios = {spec.learning_rate_ratios.begin(), spec.learning_rate_ratios.end()},
+      .watch = spec.watch,
+      .peak_flops_per_rank = peak_flops};
 }
 
-std::unique_ptr<parallel::Communicator> Connect(JobContext& context,
+std::unique_ptr<parallel::Communicator> Connect(JobContext& context, int64_t timeout_ms,
                                                 parallel::Rendezvous& rendezvous) {
   if (context.run.world_size == 1) return std::make_unique<parallel::SingleRankCommunicator>();
-  const parallel::GlooCommunicator::Options options = {
-      .rank = context.channel.rank(), .world_size = context.run.world_size, .host = context.host};
+  const parallel::GlooCommunicator::Options options = {.rank = context.channel.rank(),
+                                                       .world_size = context.run.world_size,
+                                                       .host = context.host,
+                                                       .timeout_ms = timeout_ms};
   return std::make_unique<parallel::GlooCommunicator>(options, rendezvous);
 }
 
@@ -153,22 +159,24 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
   MOE_ASSIGN_OR_RETURN(const Input dataset_input, run.FindInput("dataset"));
   MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig model_config,
                        artefacts::ReadModelConfig(model_input.path));
-  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config,
-                       TrainConfig(model_config, spec, model_input));
+  const artefacts::ModelConfig config = TrainConfig(model_config, spec);
   MOE_ASSIGN_OR_RETURN(const auto dataset, sampler::Dataset::Open(dataset_input.path));
   MOE_RETURN_IF_ERROR(CheckVocabulary(dataset_input.display_name(), dataset->vocab_size(),
                                       model_input.display_name(), config.vocab_size));
   MOE_ASSIGN_OR_RETURN(const sampler::SampleSequence sequence,
                        MakeSequence(spec, *dataset, dataset_input));
 
+  const model::ComputeType compute = ChooseCompute(spec.compute_dtype, context.device);
   model::Model model(
-      config, {.compute = ChooseCompute(spec.compute_dtype, context.device),
+      config, {.compute = compute,
                .load_estimator = spec.load_estimator == "compat" ? model::LoadEstimator::kCompat
                                                                  : model::LoadEstimator::kCorrect});
-  const training::TrainOptions options = ToTrainOptions(spec, run, model_input.path);
+  const training::TrainOptions options =
+      ToTrainOptions(spec, run, model_input.path, MeasurePeakFlops(compute));
   MOE_RETURN_IF_ERROR(training::Validate(options, model, *dataset, run.world_size));
   parallel::RunChannelRendezvous rendezvous(context.channel);
-  const std::unique_ptr<parallel::Communicator> communicator = Connect(context, rendezvous);
+  const std::unique_ptr<parallel::Communicator> communicator =
+      Connect(context, spec.collective_timeout_ms, rendezvous);
   if (context.channel.rank() == 0) {
     ReportProgress(context.channel, run.resume.has_value() ? run.resume->step : 0, spec.steps,
                    "steps", "loading");
@@ -182,6 +190,9 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
   if (run.resume.has_value()) {
     spdlog::info("resuming step={} path={}", run.resume->step, run.resume->path);
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
+  } else if (spec.random_start) {
+    spdlog::info("starting from random weights seed={}", spec.seed);
+    trainer.Start(training::RandomStart(model.layout(), spec.seed));
   } else {
     MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded, LoadVerifiedModel(model_input));
     trainer.Start(StartParameters(loaded, config));

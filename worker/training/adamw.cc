@@ -65,8 +65,8 @@ double SumOfSquaresOfBlock(const float* values, int64_t count) {
 
 }  // namespace
 
-std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout,
-                                        parallel::Range range) {
+std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout, parallel::Range range,
+                                        const LearningRateRatios& ratios) {
   std::vector<DecaySegment> segments;
   const std::vector<model::Parameter>& parameters = layout.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -75,10 +75,12 @@ std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout,
     const parallel::Range piece = {std::max(parameters[i].offset, range.begin),
                                    std::min(next, range.end)};
     if (piece.begin >= piece.end) continue;
-    if (!segments.empty() && segments.back().decay == parameters[i].decay) {
+    const double ratio = RatioOf(ratios, parameters[i]);
+    if (!segments.empty() && segments.back().decay == parameters[i].decay &&
+        segments.back().learning_rate_ratio == ratio) {
       segments.back().range.end = piece.end;
     } else {
-      segments.push_back({piece, parameters[i].decay});
+      segments.push_back({piece, parameters[i].decay, ratio});
     }
   }
   return segments;
@@ -96,14 +98,16 @@ void AdamWStep(const AdamWOptions& options, const std::vector<DecaySegment>& seg
       .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
       .beta2 = static_cast<float>(options.beta2),
       .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
-      .step_size = static_cast<float>(learning_rate / bias_correction1),
+      .step_size = 0.0f,
       .sqrt_bias_correction2 = static_cast<float>(std::sqrt(bias_correction2)),
       .epsilon = static_cast<float>(options.epsilon),
       .gradient_scale = static_cast<float>(gradient_scale),
   };
   for (const DecaySegment& segment : segments) {
+    const double rate = learning_rate * segment.learning_rate_ratio;
+    coefficients.step_size = static_cast<float>(rate / bias_correction1);
     coefficients.decay =
-        segment.decay ? static_cast<float>(1.0 - learning_rate * options.weight_decay) : 1.0f;
+        segment.decay ? static_cast<float>(1.0 - rate * options.weight_decay) : 1.0f;
     const int64_t base = segment.range.begin - segments.front().range.begin;
     at::parallel_for(0, segment.range.numel(), kBlockElements, [&](int64_t begin, int64_t end) {
       const int64_t first = base + begin;

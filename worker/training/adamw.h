@@ -11,6 +11,7 @@
 
 #include "worker/model/parameters.h"
 #include "worker/parallel/communicator.h"
+#include "worker/training/parameter_groups.h"
 
 namespace moe::training {
 
@@ -21,16 +22,17 @@ struct AdamWOptions {
   double weight_decay = 0.1;
 };
 
-// A piece of the arena whose elements all decay, or all do not.
+// A piece of the arena whose elements are all updated alike.
 struct DecaySegment {
   parallel::Range range;
   bool decay = true;
+  double learning_rate_ratio = 1.0;
 };
 
 // The part of the arena in `range` as segments, in order and without gaps; neighbours that agree
 // are one. Padding after a parameter goes with it: it is zero and stays zero.
-std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout,
-                                        parallel::Range range);
+std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout, parallel::Range range,
+                                        const LearningRateRatios& ratios = {});
 
 // One update of `segments`. All pointers are to element 0 of the rank's range, which starts at
 // arena element `segments.front().range.begin`; `gradients` is set to zero on the way. Uses the

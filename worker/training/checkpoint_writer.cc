@@ -120,6 +120,17 @@ absl::Status CheckpointWriter::Wait() {
   return last_status_;
 }
 
+std::optional<CheckpointPlace> CheckpointWriter::WaitForNewest() {
+  Wait().IgnoreError();  // told through on_failed already
+  struct {
+    int64_t step;
+    uint32_t crc32c;
+  } newest = {newest_step_, newest_crc32c_};
+  communicator_->BroadcastBytes(&newest, sizeof(newest), 0);
+  if (newest.step == 0) return std::nullopt;
+  return CheckpointPlace{.path = Path(newest.step), .manifest_crc32c = newest.crc32c};
+}
+
 absl::Status CheckpointWriter::Write(const Progress& progress, double blocked_seconds) {
   const Clock::time_point start = Clock::now();
   const std::string folder = Path(progress.step);
@@ -134,6 +145,8 @@ absl::Status CheckpointWriter::Write(const Progress& progress, double blocked_se
   if (!is_first_rank) return status;
 
   if (status.ok()) {
+    newest_step_ = progress.step;
+    newest_crc32c_ = written.manifest_crc32c;
     written.write_seconds = SecondsSince(start);
     written.blocked_seconds = blocked_seconds;
     callbacks_.on_written(written);

@@ -8,6 +8,7 @@
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,6 +37,12 @@ struct WrittenCheckpoint {
   std::vector<std::string> inputs;
 };
 Json ToJson(const WrittenCheckpoint& checkpoint);
+
+// What it takes to read a checkpoint.
+struct CheckpointPlace {
+  std::string path;
+  uint32_t manifest_crc32c = 0;
+};
 
 struct CheckpointOptions {
   std::string folder;               // the attempt's: <artefact root>/checkpoint/j5.2
@@ -71,6 +78,10 @@ class CheckpointWriter {
   // Waits for the write in flight and says how the last one ended, the same on every rank.
   absl::Status Wait();
 
+  // Waits for the write in flight; the newest complete checkpoint, the same on every rank. None
+  // where there is none yet.
+  std::optional<CheckpointPlace> WaitForNewest();
+
   // Folder of the checkpoint of `step`.
   std::string Path(int64_t step) const;
 
@@ -97,6 +108,8 @@ class CheckpointWriter {
   // Belong to the thread while there is one, else to the caller.
   std::array<at::Tensor, std::size(model::kStateTensors)> staging_;  // fp32 [range]
   absl::Status last_status_;
+  int64_t newest_step_ = 0;  // complete; 0: none. The manifest is known to rank 0 alone.
+  uint32_t newest_crc32c_ = 0;
   std::thread thread_;
 };
 

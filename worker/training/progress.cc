@@ -11,17 +11,20 @@ constexpr int64_t kVersion = 1;
 }  // namespace
 
 Json ToJson(const Progress& progress) {
-  return {{"format", kFormat},
-          {"version", kVersion},
-          {"step", progress.step},
-          {"tokens", progress.tokens},
-          {"world_size", progress.world_size},
-          {"seed", progress.seed},
-          {"data_cursor",
-           {{"next_index", progress.data_cursor.next_index},
-            {"domain_samples", progress.data_cursor.domain_samples}}},
-          {"dataset_manifest_crc32c", progress.dataset_manifest_crc32c},
-          {"sampler_version", progress.sampler_version}};
+  return {
+      {"format", kFormat},
+      {"version", kVersion},
+      {"step", progress.step},
+      {"tokens", progress.tokens},
+      {"world_size", progress.world_size},
+      {"seed", progress.seed},
+      {"data_cursor",
+       {{"next_index", progress.data_cursor.next_index},
+        {"domain_samples", progress.data_cursor.domain_samples}}},
+      {"dataset_manifest_crc32c", progress.dataset_manifest_crc32c},
+      {"sampler_version", progress.sampler_version},
+      {"watch",
+       {{"recent_losses", progress.watch.recent_losses}, {"bad_steps", progress.watch.bad_steps}}}};
 }
 
 absl::StatusOr<Progress> ParseProgress(const Json& json, const std::string& path) {
@@ -51,6 +54,17 @@ absl::StatusOr<Progress> ParseProgress(const Json& json, const std::string& path
       return InvalidArgument("{}: data_cursor.domain_samples: not all integers", path);
     }
     progress.data_cursor.domain_samples.push_back(samples.get<int64_t>());
+  }
+
+  // Absent in checkpoints of before there was a watch.
+  if (!json.contains("watch")) return progress;
+  JsonReader watch_reader(json.at("watch"), path + ": watch");
+  progress.watch.bad_steps = watch_reader.Int("bad_steps");
+  const Json& recent_losses = watch_reader.Array("recent_losses");
+  MOE_RETURN_IF_ERROR(watch_reader.status());
+  for (const Json& loss : recent_losses) {
+    if (!loss.is_number()) return InvalidArgument("{}: watch.recent_losses: not all numbers", path);
+    progress.watch.recent_losses.push_back(loss.get<double>());
   }
   return progress;
 }

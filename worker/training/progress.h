@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "common/json.h"
 #include "sampler/sample_sequence.h"
+#include "worker/training/watch.h"
 
 namespace moe::training {
 
@@ -18,6 +19,7 @@ struct Progress {
   sampler::SampleSequence::Cursor data_cursor;
   uint32_t dataset_manifest_crc32c = 0;
   int64_t sampler_version = 0;
+  WatchState watch = {};
 };
 
 inline constexpr char kProgressFile[] = "progress.json";

@@ -23,7 +23,10 @@ Json ToJson(const StepReport& report) {
           {"tokens_per_second", report.tokens_per_second},
           {"routing", std::move(routing)},
           {"domains", std::move(domains)},
-          {"batch_crc32c", report.batch_crc32c}};
+          {"batch_crc32c", report.batch_crc32c},
+          {"skipped", report.skipped},
+          {"model_flops_per_second", report.model_flops_per_second},
+          {"model_flops_utilisation", report.model_flops_utilisation}};
 }
 
 }  // namespace moe::training

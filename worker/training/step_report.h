@@ -30,6 +30,9 @@ struct StepReport {
   std::vector<Domain> domains;               // in the dataset's order
   // Of the token ids of the global batch in sample order, as 64-bit little-endian integers.
   uint32_t batch_crc32c = 0;
+  std::string skipped;                 // "non_finite", "loss_spike"; empty: the update was made
+  double model_flops_per_second = 0;   // over all ranks
+  double model_flops_utilisation = 0;  // 0 where the ranks' peak is not known
 };
 
 // The body of a `step` report (docs/formats/run-folder.md).

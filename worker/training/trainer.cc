@@ -13,6 +13,8 @@
 #include "common/crash_point.h"
 #include "common/crc32c.h"
 #include "common/status.h"
+#include "planner/flops.h"
+#include "worker/training/arena_check.h"
 #include "worker/training/checkpoint_reader.h"
 
 namespace moe::training {
@@ -113,8 +115,11 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
                               with.communicator.world_size()),
       owned_(parallel::OwnedRange(model_.layout().arena_numel(), communicator_.rank(),
                                   communicator_.world_size())),
-      decay_segments_(DecaySegments(model_.layout(), owned_)),
+      decay_segments_(DecaySegments(model_.layout(), owned_, options.learning_rate_ratios)),
       statistics_shape_(ShapeOf(model_.config(), options.micro_batch_samples)),
+      flops_per_token_(
+          planner::CountFlops(model_.config(), options.sequence_length).PerTrainedToken()),
+      routing_watch_(options.watch),
       checkpoint_writer_(
           options.checkpoint, model_.config(), model_.layout().arena_numel(), communicator_,
           {.on_written = [this](const auto& checkpoint) { observer_.OnCheckpoint(checkpoint); },
@@ -127,6 +132,10 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
 
 void Trainer::Start(const at::Tensor& parameters) {
   MOE_CHECK(parameters.numel() == model_.layout().arena_numel());
+  if (const std::string damage = DescribeNonFinite(model_.layout(), parameters); !damage.empty()) {
+    throw std::invalid_argument(
+        fmt::format("the model is damaged: {}; make or export it again", damage));
+  }
   parameters_ = parameters;
   exp_avg_ = at::zeros({owned_.numel()}, at::kFloat);
   exp_avg_sq_ = at::zeros({owned_.numel()}, at::kFloat);
@@ -160,6 +169,7 @@ void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
   parameters_ = loaded->parameters;
   exp_avg_ = loaded->exp_avg;
   exp_avg_sq_ = loaded->exp_avg_sq;
+  resumed_from_ = CheckpointPlace{.path = path, .manifest_crc32c = manifest_crc32c};
   model_.SetParameters(parameters_);
 }
 
@@ -217,18 +227,13 @@ StopReason Trainer::RunStep() {
   for (const double sample_loss_sum : statistics.sample_loss_sums) loss_sum += sample_loss_sum;
   const double loss = loss_sum / static_cast<double>(options_.global_batch_samples *
                                                      (options_.sequence_length - 1));
-  if (!std::isfinite(loss) || !std::isfinite(statistics.balance_loss)) {
-    throw NonFiniteLoss(fmt::format("step {}: loss={} balance_loss={} is not finite", step, loss,
-                                    statistics.balance_loss));
-  }
 
+  // All ranks judge the same numbers, so all come to the same verdict.
   const double gradient_norm = ReduceGradients();
-  if (!std::isfinite(gradient_norm)) {
-    throw NonFiniteLoss(fmt::format("step {}: gradient_norm={} is not finite (loss={})", step,
-                                    gradient_norm, loss));
-  }
+  const Verdict verdict = JudgeStep(options_.watch, step, loss, statistics.balance_loss,
+                                    gradient_norm, progress_.watch);
   const double learning_rate = options_.schedule.LearningRate(step);
-  UpdateParameters(learning_rate, gradient_norm);
+  UpdateOr(verdict, learning_rate, gradient_norm);
   CrashPoint("after_optimizer");
 
   const int64_t step_tokens = options_.global_batch_samples * options_.sequence_length;
@@ -238,7 +243,12 @@ StopReason Trainer::RunStep() {
   result_.last_loss = loss;
 
   if (is_first_rank) {
+    Warn(verdict, statistics.routing);
+    const bool is_skipped =
+        verdict.trouble != Trouble::kNone && verdict.action != WatchAction::kReport;
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double flops = flops_per_token_ * static_cast<double>(step_tokens) / seconds;
+    const double peak_flops = options_.peak_flops_per_rank * communicator_.world_size();
     observer_.OnStep({.step = step,
                       .loss = loss,
                       .balance_loss = statistics.balance_loss,
@@ -249,7 +259,10 @@ StopReason Trainer::RunStep() {
                       .tokens_per_second = static_cast<double>(step_tokens) / seconds,
                       .routing = statistics.routing,
                       .domains = DomainReports(batch, statistics.sample_loss_sums),
-                      .batch_crc32c = statistics.batch_crc32c});
+                      .batch_crc32c = statistics.batch_crc32c,
+                      .skipped = is_skipped ? TroubleName(verdict.trouble) : "",
+                      .model_flops_per_second = flops,
+                      .model_flops_utilisation = peak_flops > 0 ? flops / peak_flops : 0.0});
   }
   CrashPoint("after_report");
   return stop;
@@ -296,12 +309,73 @@ std::vector<double> Trainer::AllGather(const std::vector<double>& mine) {
 }
 
 double Trainer::ReduceGradients() {
+  if (!options_.learning_rate_ratios.empty()) {
+    ClearFrozen(model_.layout(), options_.learning_rate_ratios,
+                gradients_.mutable_data_ptr<float>());
+  }
   communicator_.ReduceScatterSum(gradients_);
   const double mine =
       SumOfSquares(gradients_.const_data_ptr<float>() + owned_.begin, owned_.numel());
   double sum = 0;
   for (const double of_rank : AllGather({mine})) sum += of_rank;
   return std::sqrt(sum);
+}
+
+void Trainer::UpdateOr(const Verdict& verdict, double learning_rate, double gradient_norm) {
+  if (verdict.trouble == Trouble::kNone || verdict.action == WatchAction::kReport) {
+    return UpdateParameters(learning_rate, gradient_norm);
+  }
+  if (verdict.action == WatchAction::kStop) StopFor(verdict);
+  gradients_.zero_();
+  if (verdict.action == WatchAction::kRollback && Rollback()) {
+    // What is judged from here on is another state.
+    progress_.watch.recent_losses.clear();
+  }
+}
+
+void Trainer::StopFor(const Verdict& verdict) const {
+  std::string text = verdict.text;
+  if (verdict.trouble == Trouble::kLossSpike) throw LossSpike(text);
+  if (const std::string damage = DescribeNonFinite(model_.layout(), parameters_); !damage.empty()) {
+    text += fmt::format("; among the parameters {}", damage);
+  }
+  throw NonFiniteLoss(text);
+}
+
+bool Trainer::Rollback() {
+  const std::optional<CheckpointPlace> written = checkpoint_writer_.WaitForNewest();
+  const std::optional<CheckpointPlace>& place = written.has_value() ? written : resumed_from_;
+  if (!place.has_value()) {
+    if (communicator_.rank() == 0) {
+      observer_.OnWarning(progress_.step + 1, "rollback",
+                          "there is no checkpoint to go back to yet: the update was left out");
+    }
+    return false;
+  }
+  absl::StatusOr<LoadedState> loaded =
+      LoadCheckpoint(place->path, place->manifest_crc32c, model_.layout().arena_numel(), owned_);
+  if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "rolling back"));
+  parameters_.copy_(loaded->parameters);
+  exp_avg_.copy_(loaded->exp_avg);
+  exp_avg_sq_.copy_(loaded->exp_avg_sq);
+  model_.SetParameters(parameters_);
+  if (communicator_.rank() == 0) {
+    observer_.OnWarning(
+        progress_.step + 1, "rollback",
+        fmt::format("weights and optimizer state are those of step {} again; the data goes on",
+                    loaded->progress.step));
+  }
+  return true;
+}
+
+void Trainer::Warn(const Verdict& verdict, const std::vector<model::LayerRouting>& routing) {
+  if (verdict.trouble != Trouble::kNone) {
+    observer_.OnWarning(progress_.step, TroubleName(verdict.trouble), verdict.text);
+  }
+  for (const RoutingWatch::Warning& warning :
+       routing_watch_.Observe(routing, model_.config().moe.top_k)) {
+    observer_.OnWarning(progress_.step, warning.kind, warning.text);
+  }
 }
 
 void Trainer::UpdateParameters(double learning_rate, double gradient_norm) {

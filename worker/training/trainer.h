@@ -10,7 +10,7 @@
 // batch, its order and the gate noise do not depend on the number of ranks.
 //
 // Every rank makes the same calls. Not thread-safe. Errors are exceptions: NonFiniteLoss,
-// CheckpointError, parallel::CollectiveError, c10::Error, std::exception.
+// LossSpike, CheckpointError, parallel::CollectiveError, c10::Error, std::exception.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -34,11 +34,19 @@
 #include "worker/training/schedule.h"
 #include "worker/training/step_report.h"
 #include "worker/training/step_statistics.h"
+#include "worker/training/watch.h"
 
 namespace moe::training {
 
-// The loss or the gradient norm is not finite: names step, quantity and value.
+// The loss or the gradient norm is not finite, and the watch policy says stop: names step,
+// quantities and, where parameters are damaged, which.
 class NonFiniteLoss : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// The loss spiked, and the watch policy says stop: names step, value and limit.
+class LossSpike : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
@@ -65,6 +73,9 @@ struct TrainOptions {
   uint64_t seed = 1227;
   int64_t checkpoint_interval_steps = 100;
   CheckpointOptions checkpoint;
+  LearningRateRatios learning_rate_ratios;
+  WatchPolicy watch;
+  double peak_flops_per_rank = 0;  // of matrix products; 0 where not measured
 };
 
 // INVALID_ARGUMENT with value, limit and fix. Cheap; the trainer's constructor calls it as well.
@@ -80,6 +91,8 @@ class TrainObserver {
   virtual StopReason stop_requested() = 0;
   // After every step; rank 0 only.
   virtual void OnStep(const StepReport& report) = 0;
+  // The run goes on, but a person should know: moe.v1.TrainWarning. Rank 0 only.
+  virtual void OnWarning(int64_t step, const std::string& kind, const std::string& text) = 0;
   // A checkpoint is complete on disk: report it as an artefact. Rank 0 only; called on the
   // checkpoint writer's thread.
   virtual void OnCheckpoint(const WrittenCheckpoint& checkpoint) = 0;
@@ -116,6 +129,7 @@ class Trainer {
   Trainer(const TrainOptions& options, Collaborators collaborators);
 
   // Begins at step 0 with `parameters` (fp32 [P], CPU), which the trainer changes in place.
+  // std::invalid_argument where a value is not finite.
   void Start(const at::Tensor& parameters);
   // Continues after the step of the checkpoint at `path`. CheckpointError where it is corrupt or of
   // another run: seed, dataset, model or mixture differ.
@@ -136,7 +150,15 @@ class Trainer {
   std::vector<double> AllGather(const std::vector<double>& mine);
   // Sums the gradients over ranks into the owned range; returns the norm of the whole.
   double ReduceGradients();
+  // The update, or what the verdict says instead. NonFiniteLoss or LossSpike where that is an end.
+  void UpdateOr(const Verdict& verdict, double learning_rate, double gradient_norm);
   void UpdateParameters(double learning_rate, double gradient_norm);
+  [[noreturn]] void StopFor(const Verdict& verdict) const;
+  // Restores parameters and moments of the newest checkpoint; step and data cursor go on. False
+  // where there is none yet.
+  bool Rollback();
+  // Tells people of a verdict and of what routing looks like; rank 0 only.
+  void Warn(const Verdict& verdict, const std::vector<model::LayerRouting>& routing);
   std::vector<StepReport::Domain> DomainReports(const std::vector<sampler::SampleRef>& batch,
                                                 const std::vector<double>& sample_loss_sums) const;
   void SaveCheckpoint();
@@ -154,12 +176,16 @@ class Trainer {
   const parallel::Range owned_;
   const std::vector<DecaySegment> decay_segments_;  // of owned_
   const StatisticsShape statistics_shape_;
+  const double flops_per_token_;
 
   at::Tensor parameters_;  // fp32 [P]
   at::Tensor gradients_;   // fp32 [P]; zero between steps
   at::Tensor exp_avg_;     // fp32 [owned]
   at::Tensor exp_avg_sq_;  // fp32 [owned]
   Progress progress_;
+  RoutingWatch routing_watch_;
+  // Where Rollback goes while this process has not written a checkpoint.
+  std::optional<CheckpointPlace> resumed_from_;
   TrainResult result_;
   CheckpointWriter checkpoint_writer_;
 };

@@ -104,6 +104,9 @@ TEST(JobSpecTest, GoodPipeline_GetsDefaultsAndNeeds) {
   EXPECT_EQ(train.mixture().preset(), "llama1");
   EXPECT_EQ(train.checkpoint().keep(), 2);
   EXPECT_TRUE(train.gate_noise());
+  EXPECT_EQ(train.watch().on_non_finite(), "skip");
+  EXPECT_EQ(train.start(), "pretrained");
+  EXPECT_EQ(train.collective_timeout_seconds(), 120);
   EXPECT_EQ((*complete)[3].spec.evaluate().models(0).label(), "smollm2.gguf");
   EXPECT_EQ((*complete)[0].spec.max_infrastructure_retries(), 10);
   EXPECT_EQ((*complete)[0].spec.prepare().output(), "corpus");
@@ -237,9 +240,34 @@ INSTANTIATE_TEST_SUITE_P(
                   p.facts.models["/models/moe"] = ModelFacts{49152, 1536, 8192, 16};
                 },
                 {"mixture of 16 experts already"}},
-        BadCase{"TrainsDense",
-                [](Pipeline& p) { p.train().mutable_model()->set_path("/models/smollm2.gguf"); },
-                {"job 'train'", "dense", "construct"}},
+        BadCase{"GroupTwice",
+                [](Pipeline& p) {
+                  p.train().mutable_optimizer()->add_groups()->set_parameters("gates");
+                  p.train().mutable_optimizer()->add_groups()->set_parameters("gates");
+                },
+                {"job 'train'", "optimizer.groups names 'gates' twice"}},
+        BadCase{"UnknownGroup",
+                [](Pipeline& p) {
+                  p.train().mutable_optimizer()->add_groups()->set_parameters("gate");
+                },
+                {"optimizer.groups.parameters='gate'", "did you mean 'gates'?"}},
+        BadCase{"EverythingFrozen",
+                [](Pipeline& p) {
+                  for (const char* name : {"embeddings", "attention", "ffn", "gates", "norms"}) {
+                    v1::ParameterGroup& group = *p.train().mutable_optimizer()->add_groups();
+                    group.set_parameters(name);
+                    group.set_learning_rate_ratio(0);
+                  }
+                },
+                {"nothing is left to train"}},
+        BadCase{"UnknownWatchAction",
+                [](Pipeline& p) { p.train().mutable_watch()->set_on_non_finite("report"); },
+                {"watch.on_non_finite='report'", "skip, rollback, stop"}},
+        BadCase{"WindowTooShort",
+                [](Pipeline& p) { p.train().mutable_watch()->set_window_steps(4); },
+                {"watch.window_steps=4", "8 to 10000"}},
+        BadCase{"UnknownStart", [](Pipeline& p) { p.train().set_start("scratch"); },
+                {"start='scratch'", "pretrained, random"}},
         BadCase{"UnknownArtefact",
                 [](Pipeline& p) { p.train().mutable_model()->set_artefact("meo"); },
                 {"model='meo'", "catalogue", "did you mean 'moe'?"}},

@@ -50,6 +50,7 @@ TEST(JobStateTest, DecideAfter_RetriesWhatAnotherAttemptMayCure) {
   const std::map<v1::Cause, AfterCause> expected = {
       {v1::CAUSE_BAD_INPUT, AfterCause::kFail},
       {v1::CAUSE_NON_FINITE_LOSS, AfterCause::kFail},
+      {v1::CAUSE_LOSS_SPIKE, AfterCause::kFail},
       {v1::CAUSE_OUT_OF_MEMORY, AfterCause::kFail},
       {v1::CAUSE_RANK_DIED, AfterCause::kRetryCounted},
       {v1::CAUSE_WORKER_LOST, AfterCause::kRetryCounted},

@@ -69,6 +69,8 @@ TEST(FailureTest, LostRankAndBrokenNumbers_HaveTheirOwnCauses) {
             "CAUSE_COLLECTIVE_FAILED");
   EXPECT_EQ(FailureOfThrowing([] { throw training::NonFiniteLoss("step 3: loss=nan"); }).cause,
             "CAUSE_NON_FINITE_LOSS");
+  EXPECT_EQ(FailureOfThrowing([] { throw training::LossSpike("step 3: loss=9"); }).cause,
+            "CAUSE_LOSS_SPIKE");
   EXPECT_EQ(FailureOfThrowing([] { throw std::runtime_error("?"); }).cause, "CAUSE_INTERNAL");
   EXPECT_EQ(FailureOfThrowing([] { throw 1; }).cause, "CAUSE_INTERNAL");
 }

@@ -67,13 +67,23 @@ Json TrainSpecJson() {
             {"beta2", 0.95},
             {"epsilon", 1e-8},
             {"weight_decay", 0.1},
-            {"clip_norm", 1.0}}},
+            {"clip_norm", 1.0},
+            {"groups", Json::array()}}},
           {"mixture", {{"preset", "uniform"}}},
           {"compute_dtype", "fp32"},
           {"balance_loss_weight", 0.01},
           {"gate_noise", true},
           {"load_estimator", "correct"},
           {"checkpoint", {{"interval_steps", 100}, {"keep", 2}}},
+          {"watch",
+           {{"on_non_finite", "skip"},
+            {"on_loss_spike", "report"},
+            {"spike_deviations", 6.0},
+            {"window_steps", 32},
+            {"max_bad_steps", 5},
+            {"dead_expert_share", 0.01}}},
+          {"start", "pretrained"},
+          {"collective_timeout_seconds", 120},
           {"seed", "1227"}};
 }
 
@@ -434,14 +444,59 @@ TEST_F(JobsTest, Train_GateNoiseOff_DropsTheNoiseWeights) {
   EXPECT_FALSE(loaded->config.moe.add_noise);
 }
 
-TEST_F(JobsTest, Train_DenseModel_IsRefused) {
+TEST_F(JobsTest, Train_DenseModelFromRandomWeights_MakesADenseCheckpoint) {
+  const std::string checkpoint = OutputPath("train") + "/step-00000002";
+  Json spec = TrainSpecJson();
+  spec["start"] = "random";
   const Reports reports =
       Run("train", "train", "checkpoint",
-          {{"model", {{"path", DensePath()}}}, {"dataset", {{"path", DatasetPath()}}}},
-          TrainSpecJson());
+          {{"model", {{"path", DensePath()}}}, {"dataset", {{"path", DatasetPath()}}}}, spec,
+          Committed(checkpoint));
+  ASSERT_TRUE(reports.Last().contains("finished")) << reports.Last();
+  // The tiny model's own weights are five times as large as those that a random start draws.
+  EXPECT_NEAR(reports.Of("step")[0]["loss"].get<double>(), std::log(128.0), 0.05);
+  EXPECT_GT(reports.Of("step")[0]["model_flops_utilisation"].get<double>(), 0.0);
+  const auto loaded = model::LoadModel(checkpoint);
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_FALSE(loaded->config.is_moe());
+}
+
+TEST_F(JobsTest, Train_RepeatedToken_ReachesALossNearZero) {
+  training::WriteRepeatedTokenDataset(folder_.File("repeated"));
+  const std::string checkpoint = OutputPath("train") + "/step-00000020";
+  Json spec = TrainSpecJson();
+  spec["steps"] = 20;
+  spec["optimizer"]["learning_rate"] = 1e-2;
+  const Reports reports =
+      Run("train", "train", "checkpoint",
+          {{"model", {{"path", DensePath()}}}, {"dataset", {{"path", folder_.File("repeated")}}}},
+          spec, Committed(checkpoint));
+  ASSERT_TRUE(reports.Last().contains("finished")) << reports.Last();
+  EXPECT_LT(reports.Of("step").back()["loss"].get<double>(), 0.05);
+}
+
+TEST_F(JobsTest, Train_SequenceLongerThanTheContext_NamesBoth) {
+  Json spec = TrainSpecJson();
+  spec["sequence_length"] = 65;
+  const Reports reports =
+      Run("train", "train", "checkpoint",
+          {{"model", {{"path", DensePath()}}}, {"dataset", {{"path", DatasetPath()}}}}, spec);
   ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
   EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
-  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("dense model"));
+  EXPECT_THAT(reports.Last()["failed"]["error"],
+              HasSubstr("sequence_length=65; from 2 to the model's context of 64"));
+}
+
+TEST_F(JobsTest, Train_DatasetTooSmallForOneSample_SaysSo) {
+  training::WriteRepeatedTokenDataset(folder_.File("short"), /*documents=*/1);
+  Json spec = TrainSpecJson();
+  spec["sequence_length"] = 64;
+  const Reports reports = Run(
+      "train", "train", "checkpoint",
+      {{"model", {{"path", DensePath()}}}, {"dataset", {{"path", folder_.File("short")}}}}, spec);
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"], HasSubstr("c4 has weight 1 but not one whole"));
 }
 
 TEST_F(JobsTest, Train_MixtureNamesAnUnknownDomain_ListsTheKnown) {

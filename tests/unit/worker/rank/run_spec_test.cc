@@ -29,11 +29,14 @@ Json TrainRun() {
       "steps": 60, "sequence_length": 512, "global_batch_samples": 8, "micro_batch_samples": 4,
       "optimizer": {"learning_rate": 2e-4, "final_learning_rate_ratio": 0.1, "warmup_steps": 10,
                     "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "weight_decay": 0.1,
-                    "clip_norm": 1},
+                    "clip_norm": 1,
+                    "groups": [{"parameters": "gates", "learning_rate_ratio": 0.5}]},
       "mixture": {"preset": "llama1", "weights": {}},
       "compute_dtype": "bf16", "balance_loss_weight": 0.01, "gate_noise": true,
       "load_estimator": "correct", "checkpoint": {"interval_steps": 20, "keep": 2},
-      "seed": "1227", "output": "trained"
+      "seed": "1227", "output": "trained", "start": "random", "collective_timeout_seconds": 60,
+      "watch": {"on_non_finite": "skip", "on_loss_spike": "rollback", "spike_deviations": 5,
+                "window_steps": 16, "max_bad_steps": 3, "dead_expert_share": 0.02}
     }
   })json");
 }
@@ -105,6 +108,14 @@ TEST(RunSpecTest, ParseTrainSpec_ReadsEveryField) {
   EXPECT_EQ(spec->mixture_preset, "llama1");
   EXPECT_EQ(spec->checkpoint_interval_steps, 20);
   EXPECT_EQ(spec->seed, 1227u);
+  EXPECT_TRUE(spec->random_start);
+  EXPECT_EQ(spec->collective_timeout_ms, 60'000);
+  EXPECT_THAT(spec->learning_rate_ratios,
+              ElementsAre(std::pair<std::string, double>("gates", 0.5)));
+  EXPECT_EQ(spec->watch.on_non_finite, training::WatchAction::kSkip);
+  EXPECT_EQ(spec->watch.on_loss_spike, training::WatchAction::kRollback);
+  EXPECT_EQ(spec->watch.window_steps, 16);
+  EXPECT_EQ(spec->watch.max_bad_steps, 3);
 }
 
 TEST(RunSpecTest, ParseTrainSpec_MixtureTable_IsRead) {
@@ -125,6 +136,12 @@ TEST(RunSpecTest, ParseTrainSpec_ValueOutOfRange_NamesFieldValueAndLimit) {
   run = TrainRun();
   run["spec"]["compute_dtype"] = "fp8";
   EXPECT_THAT(TrainError(run), HasSubstr("compute_dtype: \"fp8\" must be one of bf16, fp32"));
+  run = TrainRun();
+  run["spec"]["watch"]["on_non_finite"] = "report";
+  EXPECT_THAT(TrainError(run), HasSubstr("on_non_finite: \"report\" must be one of skip"));
+  run = TrainRun();
+  run["spec"]["optimizer"]["groups"][0]["parameters"] = "heads";
+  EXPECT_THAT(TrainError(run), HasSubstr("groups: parameters: \"heads\" must be one of"));
   run = TrainRun();
   run["spec"].erase("checkpoint");
   EXPECT_THAT(TrainError(run), HasSubstr("checkpoint: missing"));

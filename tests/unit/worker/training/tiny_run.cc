@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kVocabulary = 128;
 constexpr int64_t kSequenceLength = 32;
+constexpr int kDocumentTokens = 50;
 
 void CheckOk(const absl::Status& status) {
   if (!status.ok()) throw std::runtime_error(ToString(status));
@@ -33,7 +34,7 @@ void WriteShard(const std::string& path, uint32_t domain, int documents) {
   PhiloxGenerator random(1227, RandomStream::kTest, domain);
   for (int i = 0; i < documents; ++i) {
     // A domain prefers its own half of the vocabulary, and a token's successor to other tokens.
-    std::vector<int32_t> tokens(50);
+    std::vector<int32_t> tokens(kDocumentTokens);
     int32_t token = 0;
     for (int32_t& out : tokens) {
       token = random.Below(4) == 0 ? static_cast<int32_t>(random.Below(64)) : (token + 1) % 64;
@@ -42,6 +43,30 @@ void WriteShard(const std::string& path, uint32_t domain, int documents) {
     CheckOk(writer->AppendDocument(tokens));
   }
   CheckOk(writer->Finish());
+}
+
+void MakeShardFolders(const std::string& folder) {
+  CheckOk(MakeDirectories(JoinPath(folder, "train")));
+  CheckOk(MakeDirectories(JoinPath(folder, "heldout")));
+}
+
+Json DomainEntry(const std::string& name, int documents) {
+  return {{"name", name},
+          {"train_tokens", documents * kDocumentTokens},
+          {"train_documents", documents},
+          {"heldout_tokens", 4 * kDocumentTokens},
+          {"heldout_documents", 4}};
+}
+
+void WriteDatasetManifest(const std::string& folder, Json domains) {
+  artefacts::Manifest manifest;
+  manifest.kind = "dataset";
+  manifest.name = "tiny";
+  manifest.job_id = "j1";
+  manifest.attempt = 1;
+  manifest.metadata = {
+      {"vocab_size", kVocabulary}, {"tokenizer_crc32c", 0}, {"domains", std::move(domains)}};
+  CheckOk(artefacts::WriteManifest(folder, manifest).status());
 }
 
 }  // namespace
@@ -82,25 +107,28 @@ at::Tensor RandomParameters(const artefacts::ModelConfig& config) {
 void WriteTinyDataset(const std::string& folder) {
   Json domains = Json::array();
   uint32_t number = 0;
+  MakeShardFolders(folder);
   for (const std::string name : {"c4", "github"}) {
-    CheckOk(MakeDirectories(JoinPath(folder, "train")));
-    CheckOk(MakeDirectories(JoinPath(folder, "heldout")));
     WriteShard(JoinPath(folder, sampler::ShardPath(sampler::Split::kTrain, name)), number, 40);
     WriteShard(JoinPath(folder, sampler::ShardPath(sampler::Split::kHeldout, name)), number + 2, 4);
-    domains.push_back({{"name", name},
-                       {"train_tokens", 2000},
-                       {"train_documents", 40},
-                       {"heldout_tokens", 200},
-                       {"heldout_documents", 4}});
+    domains.push_back(DomainEntry(name, 40));
     ++number;
   }
-  artefacts::Manifest manifest;
-  manifest.kind = "dataset";
-  manifest.name = "tiny";
-  manifest.job_id = "j1";
-  manifest.attempt = 1;
-  manifest.metadata = {{"vocab_size", kVocabulary}, {"tokenizer_crc32c", 0}, {"domains", domains}};
-  CheckOk(artefacts::WriteManifest(folder, manifest).status());
+  WriteDatasetManifest(folder, std::move(domains));
+}
+
+void WriteRepeatedTokenDataset(const std::string& folder, int documents) {
+  MakeShardFolders(folder);
+  for (const sampler::Split split : {sampler::Split::kTrain, sampler::Split::kHeldout}) {
+    auto writer = Value(sampler::TokenShardWriter::Create(
+        JoinPath(folder, sampler::ShardPath(split, "c4")), kVocabulary));
+    const int count = split == sampler::Split::kTrain ? documents : 4;
+    for (int i = 0; i < count; ++i) {
+      CheckOk(writer->AppendDocument(std::vector<int32_t>(kDocumentTokens, 7)));
+    }
+    CheckOk(writer->Finish());
+  }
+  WriteDatasetManifest(folder, Json::array({DomainEntry("c4", documents)}));
 }
 
 StopReason RecordingObserver::stop_requested() {
@@ -112,6 +140,11 @@ StopReason RecordingObserver::stop_requested() {
 void RecordingObserver::OnStep(const StepReport& report) {
   absl::MutexLock lock(&mutex_);
   steps.push_back(report);
+}
+
+void RecordingObserver::OnWarning(int64_t step, const std::string& kind, const std::string& text) {
+  absl::MutexLock lock(&mutex_);
+  warnings.push_back(fmt::format("step {} {}: {}", step, kind, text));
 }
 
 void RecordingObserver::OnCheckpoint(const WrittenCheckpoint& checkpoint) {
@@ -150,7 +183,9 @@ TrainOptions ToOptions(const TinyRun& run) {
                          .job_id = "j2",
                          .attempt = 1,
                          .inputs = {"tiny-model:1", "tiny:1"},
-                         .tokenizer_folder = run.dataset_folder}};
+                         .tokenizer_folder = run.dataset_folder},
+          .learning_rate_ratios = run.learning_rate_ratios,
+          .watch = run.watch};
 }
 
 TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
@@ -189,6 +224,7 @@ std::string Fingerprint(const StepReport& report) {
   Json json = ToJson(report);
   json.erase("step_seconds");
   json.erase("tokens_per_second");
+  json.erase("model_flops_per_second");
   return json.dump();  // doubles are printed so that they read back to the same bits
 }
 

@@ -22,12 +22,15 @@ artefacts::ModelConfig TinyMoe();
 at::Tensor RandomParameters(const artefacts::ModelConfig& config);
 // Writes a dataset artefact with the vocabulary of TinyMoe to `folder`.
 void WriteTinyDataset(const std::string& folder);
+// The same with one domain, whose documents of 50 tokens are all of the same token.
+void WriteRepeatedTokenDataset(const std::string& folder, int documents = 40);
 
 // Remembers reports; commits every checkpoint. Thread-safe.
 class RecordingObserver : public TrainObserver {
  public:
   StopReason stop_requested() override;
   void OnStep(const StepReport& report) override;
+  void OnWarning(int64_t step, const std::string& kind, const std::string& text) override;
   void OnCheckpoint(const WrittenCheckpoint& checkpoint) override;
   void OnCheckpointFailed(int64_t step, const absl::Status& status) override;
   absl::Status WaitForCommit(const std::string& path) override;
@@ -38,6 +41,7 @@ class RecordingObserver : public TrainObserver {
   std::vector<StepReport> steps;
   std::vector<WrittenCheckpoint> checkpoints;
   std::vector<std::string> failures;
+  std::vector<std::string> warnings;  // "step 3 rollback: ..."
 
  private:
   absl::Mutex mutex_;
@@ -57,6 +61,8 @@ struct TinyRun {
   model::ComputeType compute = model::ComputeType::kFp32;
   // Resume from here instead of a start from RandomParameters.
   std::optional<WrittenCheckpoint> resume = std::nullopt;
+  LearningRateRatios learning_rate_ratios = {};
+  WatchPolicy watch = {};
   // Changes the parameters of a fresh start.
   void (*spoil)(const model::ParameterLayout& layout, at::Tensor& parameters) = nullptr;
 };

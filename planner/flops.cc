@@ -1,0 +1,27 @@
+#include "planner/flops.h"
+
+#include "worker/model/parameters.h"
+
+namespace moe::planner {
+
+Flops CountFlops(const artefacts::ModelConfig& config, int64_t sequence_length) {
+  const model::ParameterLayout layout(config);
+  // Matrices that every token meets. Looking up an embedding is no product; a tied one is the
+  // output matrix as well.
+  int64_t dense = 0, elsewhere = 0;
+  for (const model::Parameter& parameter : layout.parameters()) {
+    const bool is_lookup = parameter.name == "embed" && !config.tie_word_embeddings;
+    const bool is_expert = parameter.name.find("experts.") != std::string::npos;
+    const bool is_vector = parameter.shape.size() < 2;
+    if (!is_lookup && !is_expert && !is_vector) dense += parameter.numel;
+    if (!is_expert) elsewhere += parameter.numel;
+  }
+  const int64_t experts = layout.active_parameters() - elsewhere;
+  return {.dense = 2.0 * static_cast<double>(dense),
+          .experts = 2.0 * static_cast<double>(experts),
+          .attention = 2.0 * static_cast<double>(config.num_layers) *
+                       static_cast<double>(config.num_heads * config.head_dim) *
+                       static_cast<double>(sequence_length)};
+}
+
+}  // namespace moe::planner
