@@ -33,34 +33,40 @@ struct Shape {
         qkv((setup.model.num_heads + 2 * setup.model.num_kv_heads) * setup.model.head_dim),
         out(setup.model.num_heads * setup.model.head_dim),
         heads(setup.model.num_heads),
-        // FFN neurons that a token meets.
-        ffn(setup.model.is_moe() ? k * setup.model.moe.expert_width
-                                 : setup.model.intermediate_size),
+        moe_layers(setup.model.num_moe_layers()),
+        dense_width(setup.model.intermediate_size),
+        expert_width(setup.model.moe.expert_width),
+        shared_width(setup.model.moe.shared_width),
         is_mlp_gate(setup.model.moe.gate_network == "mlp"),
         has_noise(setup.model.moe.add_noise) {}
 
-  int64_t element, T, d, L, N, k, qkv, out, heads, ffn;
+  int64_t element, T, d, L, N, k, qkv, out, heads;
+  int64_t moe_layers, dense_width, expert_width, shared_width;
   bool is_mlp_gate, has_noise;
 };
 
-// LayerSaved of worker/model/decoder_layer.h, per token.
+// LayerSaved of worker/model/decoder_layer.h, of all layers, per token.
 int64_t SavedBytesPerToken(const Shape& s) {
-  int64_t bytes = kFp32 * (2 * s.d + 2 + s.heads) + s.element * (s.qkv + s.out + 2 * s.ffn);
-  if (s.N == 0) return bytes;
+  const int64_t attention = kFp32 * (2 * s.d + 2 + s.heads) + s.element * (s.qkv + s.out);
+  const int64_t dense_ffn = s.element * 2 * s.dense_width;
+  // Gate: logits, hidden, noise, sigma; indices and scores; dispatch in both directions; row scale.
   const int64_t gate_rows = 1 + (s.is_mlp_gate ? 1 : 0) + (s.has_noise ? 2 : 0);
-  // Gate: logits, hidden, noise, sigma; indices and scores; dispatch: both directions; row scale.
-  bytes += kFp32 * gate_rows * s.N + 4 * (2 * s.k + 1) + 2 * 8 * s.k + s.element * s.k;
-  return bytes;
+  const int64_t gate = kFp32 * (gate_rows * s.N + 2 * s.k + 1) + (2 * 8 + s.element) * s.k;
+  const int64_t moe_ffn = s.element * 2 * (s.k * s.expert_width + s.shared_width) + gate;
+  return s.L * attention + s.moe_layers * moe_ffn + (s.L - s.moe_layers) * dense_ffn;
 }
 
-// LayerScratch and the model's own rooms, per token.
+// LayerScratch and the model's own rooms, per token: two norms, x, dx; normed, dy, dattention,
+// dqkv; then what the larger of the two kinds of layers needs.
 int64_t ScratchBytesPerToken(const Shape& s) {
-  int64_t bytes = kFp32 * (4 * s.d + 2)                          // two norms, x, dx
-                  + s.element * (2 * s.d + s.out + s.qkv);       // normed, dy, dattention, dqkv
-  if (s.N == 0) return bytes + s.element * 4 * s.ffn;            // h, dh, dgate_up
-  bytes += s.element * s.k * s.d + kFp32 * (2 * s.k + s.N);      // rows, their scales, noise
-  bytes += s.element * (s.d + 4 * s.ffn / s.k) * s.k / s.N * 2;  // experts at work
-  return bytes;
+  const int64_t common =
+      kFp32 * (4 * s.d + 2) + s.element * (2 * s.d + s.out + s.qkv) + kFp32 * s.N;
+  const int64_t dense_ffn = s.element * 4 * (s.L > s.moe_layers ? s.dense_width : s.shared_width);
+  if (s.moe_layers == 0) return common + dense_ffn;
+  const int64_t rows = s.element * s.k * s.d + kFp32 * 2 * s.k;
+  // Two experts at work, each with an equal share of the rows.
+  const int64_t experts = 2 * s.element * (s.d + 4 * s.expert_width) * s.k / s.N;
+  return common + rows + experts + dense_ffn;
 }
 
 std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine,
@@ -73,7 +79,7 @@ std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine
       {"gradients", arena_numel * kFp32},
       {"optimizer state", 2 * owned * kFp32},
       {"checkpoint staging", 3 * owned * kFp32},
-      {"activations", s.L * s.T * SavedBytesPerToken(s)},
+      {"activations", s.T * SavedBytesPerToken(s)},
       {"logits", s.element * std::min(s.T * setup.model.vocab_size, kLogitsChunkElements)},
       {"workspace", s.T * ScratchBytesPerToken(s)},
   };
@@ -91,8 +97,8 @@ int64_t Sum(const std::vector<MemoryPart>& parts) {
 // Bytes that passes over activations move, forward and backward, per token: what is saved is
 // written once and read about twice, and norms, rotations and activations go over it again.
 double ActivationTraffic(const Shape& s) {
-  return 4.0 * static_cast<double>(s.L) *
-         static_cast<double>(SavedBytesPerToken(s) + s.element * s.k * s.d);
+  return 4.0 *
+         static_cast<double>(SavedBytesPerToken(s) + s.moe_layers * s.element * s.k * s.d);
 }
 
 double StepSeconds(const TrainSetup& setup, const Machine& machine, int64_t arena_numel,

@@ -192,7 +192,7 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
   } else if (spec.random_start) {
     spdlog::info("starting from random weights seed={}", spec.seed);
-    trainer.Start(training::RandomStart(model.layout(), spec.seed));
+    trainer.Start(training::RandomStart(config, spec.seed));
   } else {
     MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded, LoadVerifiedModel(model_input));
     trainer.Start(StartParameters(loaded, config));

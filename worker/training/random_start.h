@@ -5,12 +5,13 @@
 
 #include <cstdint>
 
-#include "worker/model/parameters.h"
+#include "storage/artefacts/model_config.h"
 
 namespace moe::training {
 
 // fp32 [P]: matrices are normal with the published models' `initializer_range` of 0.02, norm
-// weights 1, the gates' noise weights 0. A function of the seed alone.
-at::Tensor RandomStart(const model::ParameterLayout& layout, uint64_t seed);
+// weights 1, the gates' noise weights and output biases 0, learned scales the constant factor. A
+// function of shape and seed.
+at::Tensor RandomStart(const artefacts::ModelConfig& config, uint64_t seed);
 
 }  // namespace moe::training

@@ -53,8 +53,8 @@ TEST(ParameterGroupsTest, DecaySegments_SplitWhereTheRatioChanges) {
 
 TEST(RandomStartTest, HasTheStatedDeviationAndIsAFunctionOfTheSeed) {
   const model::ParameterLayout layout(TinyMoe());
-  const at::Tensor a = RandomStart(layout, 1), b = RandomStart(layout, 1),
-                   c = RandomStart(layout, 2);
+  const at::Tensor a = RandomStart(TinyMoe(), 1), b = RandomStart(layout, 1),
+                   c = RandomStart(TinyMoe(), 2);
   EXPECT_TRUE(a.equal(b));
   EXPECT_FALSE(a.equal(c));
   const at::Tensor embed = model::View(a, layout.Find("embed"));
