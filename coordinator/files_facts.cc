@@ -27,6 +27,7 @@ absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const 
   facts.intermediate_size = config.intermediate_size;
   facts.context_length = config.context_length;
   facts.num_experts = config.moe.num_experts;
+  facts.shape = config;
   return facts;
 }
 

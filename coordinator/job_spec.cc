@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/status.h"
+#include "coordinator/estimate.h"
 #include "coordinator/spec/checker.h"
 #include "coordinator/spec/inputs.h"
 #include "coordinator/spec/kinds.h"
@@ -189,6 +190,10 @@ class PipelineChecker {
         break;
       case v1::JobSpec::kTrain:
         CheckTrain(check, inputs, spec.resources().slots(), *spec.mutable_train(), output);
+        if (output.model.has_value()) {
+          jobs_[static_cast<size_t>(index)].model_shape = output.model->shape;
+        }
+        CheckFits(check, jobs_[static_cast<size_t>(index)]);
         break;
       case v1::JobSpec::kEvaluate:
         CheckEvaluate(check, inputs, *spec.mutable_evaluate());
@@ -200,6 +205,16 @@ class PipelineChecker {
         break;
     }
     return check.status();
+  }
+
+  // Running out of memory is certain: better said now than by a rank.
+  void CheckFits(Checker& check, const CompleteJob& job) const {
+    if (!check.status().ok() || !job.model_shape.has_value()) return;
+    const std::optional<planner::Machine> machine = outside_.LargestSlot();
+    if (!machine.has_value()) return;
+    const planner::TrainSetup setup = SetupOf(job.spec, *job.model_shape);
+    const planner::TrainPlan plan = planner::PlanTraining(setup, *machine);
+    if (!plan.fits) check.Fail("{}", planner::DescribeMisfit(plan, setup, *machine));
   }
 
   // The inputs of one job: other jobs' outputs, the catalogue, paths.

@@ -13,6 +13,8 @@
 #include "absl/status/statusor.h"
 #include "moe/v1/artefact.pb.h"
 #include "moe/v1/job_spec.pb.h"
+#include "planner/machine.h"
+#include "storage/artefacts/model_config.h"
 
 namespace moe::coordinator {
 
@@ -22,6 +24,8 @@ struct ModelFacts {
   int64_t intermediate_size = 0;
   int64_t context_length = 0;
   int64_t num_experts = 0;  // 0: dense
+  // The whole shape, where it is known: what estimates are made from.
+  std::optional<artefacts::ModelConfig> shape = std::nullopt;
 };
 
 // What validation asks about files and artefacts.
@@ -36,12 +40,16 @@ class SpecFacts {
   virtual absl::Status CheckReadable(const std::string& path, bool* is_empty) const = 0;
   // "name" or "name:version"; nullptr where the catalogue has none.
   virtual const v1::Artefact* FindArtefact(const std::string& reference) const = 0;
+  // The slot that a rank may hope for; nullopt where none is known, or none matters.
+  virtual std::optional<planner::Machine> LargestSlot() const { return std::nullopt; }
 };
 
 // A spec with every default filled in, and the jobs of the same pipeline that it needs.
 struct CompleteJob {
   v1::JobSpec spec;
   std::vector<int> needs;  // indices into the pipeline, ascending
+  // Of the model that a train job works on, where it is known.
+  std::optional<artefacts::ModelConfig> model_shape = std::nullopt;
 };
 
 // INVALID_ARGUMENT: "job 'construct': experts=7 does not divide the FFN width 1536; use one of

@@ -130,6 +130,11 @@ absl::StatusOr<Response> CoordinatorClient::Call(
   return response;
 }
 
+absl::StatusOr<moe::v1::EstimatePipelineResponse> CoordinatorClient::EstimatePipeline(
+    const moe::v1::EstimatePipelineRequest& request) {
+  return Call(*jobs_, &moe::v1::JobService::Stub::EstimatePipeline, request);
+}
+
 absl::StatusOr<moe::v1::SubmitPipelineResponse> CoordinatorClient::Submit(
     const moe::v1::SubmitPipelineRequest& request) {
   const milliseconds timeout(options_.submit_timeout_ms.value_or(kDefaultSubmitTimeoutMs));

@@ -43,6 +43,8 @@ class CoordinatorClient {
   // sent again, with growing pauses, until submit_timeout_ms is over. request_id makes that safe.
   absl::StatusOr<moe::v1::SubmitPipelineResponse> Submit(
       const moe::v1::SubmitPipelineRequest& request);
+  absl::StatusOr<moe::v1::EstimatePipelineResponse> EstimatePipeline(
+      const moe::v1::EstimatePipelineRequest& request);
   // `job` is an id or a name.
   absl::StatusOr<moe::v1::Job> GetJob(const std::string& job);
   // All pages.

@@ -55,6 +55,7 @@ void BuildCommandTree(CLI::App& root, CommandContext& context) {
   CLI::App* job = root.add_subcommand("job", "Submit, show, follow and end jobs");
   job->require_subcommand(1);
   AddJobSubmit(*job, context);
+  AddJobPlan(*job, context);
   AddJobList(*job, context);
   AddJobDescribe(*job, context);
   AddJobWatch(*job, context);

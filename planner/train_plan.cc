@@ -97,8 +97,7 @@ int64_t Sum(const std::vector<MemoryPart>& parts) {
 // Bytes that passes over activations move, forward and backward, per token: what is saved is
 // written once and read about twice, and norms, rotations and activations go over it again.
 double ActivationTraffic(const Shape& s) {
-  return 4.0 *
-         static_cast<double>(SavedBytesPerToken(s) + s.moe_layers * s.element * s.k * s.d);
+  return 4.0 * static_cast<double>(SavedBytesPerToken(s) + s.moe_layers * s.element * s.k * s.d);
 }
 
 double StepSeconds(const TrainSetup& setup, const Machine& machine, int64_t arena_numel,

@@ -1,15 +1,17 @@
 #include "coordinator/services/job_service.h"
 
 #include <limits>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "common/status.h"
 #include "coordinator/access.h"
+#include "coordinator/estimate.h"
 #include "coordinator/files_facts.h"
+#include "coordinator/services/estimate_pipeline.h"
 #include "coordinator/services/log_stream.h"
+#include "coordinator/services/named_artefacts.h"
 #include "coordinator/services/unary.h"
 #include "coordinator/services/watch_stream.h"
 
@@ -75,22 +77,15 @@ class Submission : public std::enable_shared_from_this<Submission> {
       if (!response_->pipeline_id().empty()) finish_(absl::OkStatus());
       return;
     }
-    std::map<std::string, v1::Artefact> artefacts;
-    for (const v1::JobSpec& spec : request_.jobs()) {
-      for (const auto& [field, input] : InputsOf(spec)) {
-        if (!input.has_artefact()) continue;
-        if (const v1::Artefact* artefact = core_.catalog->Find(input.artefact())) {
-          artefacts[input.artefact()] = *artefact;
-        }
-      }
-    }
-    core_.file_work->Post([self = shared_from_this(), artefacts = std::move(artefacts)] {
-      self->Validate(artefacts);
-    });
+    core_.file_work->Post(
+        [self = shared_from_this(),
+         facts = FilesFacts(FindNamedArtefacts(core_, request_.jobs()),
+                            LargestSlot(core_.workers->List(core_.clock->MonotonicMillis())))] {
+          self->Validate(facts);
+        });
   }
 
-  void Validate(const std::map<std::string, v1::Artefact>& artefacts) {
-    const FilesFacts facts(artefacts);
+  void Validate(const FilesFacts& facts) {
     auto jobs = CompletePipeline({request_.jobs().begin(), request_.jobs().end()}, facts);
     if (!jobs.ok()) {
       finish_(jobs.status());
@@ -155,6 +150,15 @@ grpc::ServerUnaryReactor* JobServiceImpl::SubmitPipeline(grpc::CallbackServerCon
   }
   std::make_shared<Submission>(core_, *request, response, CallerOf(core_, *context).user, finish)
       ->Start();
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::EstimatePipeline(
+    grpc::CallbackServerContext* context, const v1::EstimatePipelineRequest* request,
+    v1::EstimatePipelineResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  coordinator::EstimatePipeline(core_, *request, response,
+                                FinishUnary(core_.metrics, "EstimatePipeline", reactor));
   return reactor;
 }
 

@@ -13,6 +13,9 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* SubmitPipeline(grpc::CallbackServerContext* context,
                                            const v1::SubmitPipelineRequest* request,
                                            v1::SubmitPipelineResponse* response) override;
+  grpc::ServerUnaryReactor* EstimatePipeline(grpc::CallbackServerContext* context,
+                                             const v1::EstimatePipelineRequest* request,
+                                             v1::EstimatePipelineResponse* response) override;
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request,
                                    v1::GetJobResponse* response) override;

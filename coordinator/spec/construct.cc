@@ -74,9 +74,16 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
   if (!spec.has_learn_scale()) spec.set_learn_scale(false);
   if (spec.has_calibrate()) CheckCalibration(check, inputs, model, spec);
   output.model = model.model;
-  if (output.model.has_value()) {
-    output.model->num_experts = spec.num_experts() - spec.calibrate().shared_experts();
-  }
+  if (!output.model.has_value()) return;
+  const int32_t shared = spec.calibrate().shared_experts();
+  output.model->num_experts = spec.num_experts() - shared;
+  if (!output.model->shape.has_value()) return;
+  artefacts::MoeConfig& moe = output.model->shape->moe;
+  moe.num_experts = output.model->num_experts;
+  moe.top_k = spec.top_k();
+  moe.expert_width = output.model->shape->intermediate_size / spec.num_experts();
+  moe.shared_width = shared * moe.expert_width;
+  moe.gate_network = spec.gate_network();
 }
 
 }  // namespace moe::coordinator

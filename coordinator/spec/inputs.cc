@@ -1,8 +1,14 @@
 #include "coordinator/spec/inputs.h"
 
-#include <algorithm>
+#include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "common/json.h"
 #include "common/status.h"
+#include "storage/artefacts/model_config.h"
 
 namespace moe::coordinator {
 namespace {
@@ -10,6 +16,16 @@ namespace {
 double NumberIn(const google::protobuf::Struct& metadata, const std::string& key) {
   const auto it = metadata.fields().find(key);
   return it == metadata.fields().end() ? 0 : it->second.number_value();
+}
+
+// The model's config, which is part of the metadata of models and checkpoints.
+std::optional<artefacts::ModelConfig> ShapeIn(const google::protobuf::Struct& metadata) {
+  std::string text;
+  if (!google::protobuf::util::MessageToJsonString(metadata, &text).ok()) return std::nullopt;
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto shape = artefacts::ParseHfConfig(json, "metadata");
+  if (!shape.ok()) return std::nullopt;  // an estimate less; nothing else depends on it
+  return *shape;
 }
 
 }  // namespace
@@ -34,6 +50,7 @@ ThingFacts FactsOf(const v1::Artefact& artefact) {
     model.intermediate_size = static_cast<int64_t>(NumberIn(metadata, "intermediate_size"));
     model.context_length = static_cast<int64_t>(NumberIn(metadata, "max_position_embeddings"));
     model.num_experts = static_cast<int64_t>(NumberIn(metadata, "num_experts"));
+    model.shape = ShapeIn(metadata);
     facts.model = model;
   }
   return facts;

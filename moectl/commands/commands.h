@@ -5,15 +5,18 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <istream>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "moectl/command_context.h"
 
 namespace moe::moectl {
 
 // moectl job ...
 void AddJobSubmit(CLI::App& job, CommandContext& context);
+void AddJobPlan(CLI::App& job, CommandContext& context);
 void AddJobList(CLI::App& job, CommandContext& context);
 void AddJobDescribe(CLI::App& job, CommandContext& context);
 void AddJobWatch(CLI::App& job, CommandContext& context);
@@ -35,6 +38,9 @@ void AddCompletionCommand(CLI::App& root, CommandContext& context);
 
 // "-o", with those of `forms` that the command knows; the first is the default.
 void AddOutputOption(CLI::App& command, std::string* value, std::vector<std::string> forms);
+
+// A job file's text; "-" is `in`.
+absl::StatusOr<std::string> ReadJobFileText(const std::string& file, std::istream& in);
 
 // What a user pasted: "j17" from "job/j17".
 std::string WithoutNoun(const std::string& name);

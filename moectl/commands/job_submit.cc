@@ -36,14 +36,6 @@ std::string MakeRequestId() {
                      0x8000 | (c >> 16 & 0x3fff), c & 0xffff, d);
 }
 
-absl::StatusOr<std::string> ReadJobFileText(const std::string& file, std::istream& in) {
-  if (file == "-") return std::string(std::istreambuf_iterator<char>(in), {});
-  auto text = ReadFile(file);
-  // A wrong file name is a wrong command line.
-  if (!text.ok()) return InvalidArgument("{}", Message(text.status()));
-  return text;
-}
-
 void PrintSubmitted(const moe::v1::SubmitPipelineRequest& request,
                     const moe::v1::SubmitPipelineResponse& response, const CommandContext& context,
                     Output output) {
@@ -94,6 +86,14 @@ absl::StatusOr<ExitCode> Submit(const SubmitOptions& options, const CommandConte
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> ReadJobFileText(const std::string& file, std::istream& in) {
+  if (file == "-") return std::string(std::istreambuf_iterator<char>(in), {});
+  auto text = ReadFile(file);
+  // A wrong file name is a wrong command line.
+  if (!text.ok()) return InvalidArgument("{}", Message(text.status()));
+  return text;
+}
 
 void AddJobSubmit(CLI::App& job, CommandContext& context) {
   auto options = std::make_shared<SubmitOptions>();

@@ -49,6 +49,18 @@ class BadInputTest(unittest.TestCase):
     def test_top_k_above_experts(self):
         self.refused(self.good.replace("top_k: 2", "top_k: 5"), "top_k", "5", "4")
 
+    def test_batch_that_does_not_fit_into_memory(self):
+        text = self.good.replace("global_batch_samples: 4", "global_batch_samples: 4194304")
+        text = text.replace("micro_batch_samples: 2", "micro_batch_samples: 4194304")
+        self.refused(text, "a slot has", "use micro_batch_samples=")
+
+    def test_unknown_machine_of_a_plan(self):
+        path = self.cluster.root / "plan.yaml"
+        path.write_text(self.good)
+        result = self.cluster.moectl("job", "plan", "-f", path, "--machine", "abacus", check=False)
+        self.assertIn(result.returncode, (1, 2), result)
+        self.assertIn("machine='abacus' is not known; use h100", result.stderr)
+
     def test_unknown_method(self):
         self.refused(self.good.replace("independent-random", "independent-randon"), "independent-random")
 

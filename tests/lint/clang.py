@@ -23,7 +23,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOPS = ("common/", "storage/", "sampler/", "coordinator/", "worker/", "moectl/")
+TOPS = ("common/", "storage/", "sampler/", "planner/", "coordinator/", "worker/", "moectl/")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
 

@@ -13,6 +13,7 @@
 #include "common/net/tls.h"
 #include "common/status.h"
 #include "worker/daemon/session.h"
+#include "worker/daemon/speed_probe.h"
 #include "worker/daemon/state_dir.h"
 #include "worker/daemon/supervisor.h"
 #include "worker/daemon/version.h"
@@ -60,6 +61,7 @@ struct Daemon::Parts {
   std::unique_ptr<MetricsServer> metrics_server;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<SessionClient> session;
+  std::unique_ptr<SpeedProbe> speed_probe;
 };
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options) {
@@ -82,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
   MOE_ASSIGN_OR_RETURN(parts->supervisor, Supervisor::Open({
                                               .runs_path = parts->state_dir.runs_path(),
                                               .bin_dir = options.bin_dir,
+                                              .rank_host = options.rank_host,
                                               .slots = slots,
                                               .clock = &parts->clock,
                                               .metrics = &parts->metrics,
@@ -98,6 +101,15 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
           .metrics = &parts->metrics,
       },
       parts->supervisor.get());
+  if (options.measure_speed) {
+    parts->speed_probe = std::make_unique<SpeedProbe>(
+        SpeedProbe::Options{.program = options.bin_dir + "/moe-rank",
+                            .threads = slots.front().threads(),
+                            .folder = parts->state_dir.path()},
+        [supervisor = parts->supervisor.get()](const v1::DeviceSpeed& speed) {
+          supervisor->SetSpeed(speed);
+        });
+  }
   spdlog::info("version={} state_dir={} slots={} threads_per_slot={} coordinator={} metrics={}",
                kVersion, parts->state_dir.path(), slots.size(), slots.front().threads(),
                options.coordinator,

@@ -16,6 +16,10 @@ struct DaemonOptions {
   std::string state_dir;
   std::string bin_dir;                            // of moe-rank and moe-prepare
   std::string metrics_listen = "127.0.0.1:7072";  // empty: no metrics endpoint
+  // How the ranks of other workers reach those here: a name or an address of this host.
+  std::string rank_host = "127.0.0.1";
+  // Whether to measure once per state folder what a slot can do, and tell the coordinator.
+  bool measure_speed = false;
   SlotOptions slots;
 };
 

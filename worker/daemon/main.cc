@@ -55,6 +55,12 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--threads-per-slot", options.slots.threads_per_slot,
                  "Threads of a rank [cores / slots]");
+  app.add_option("--rank-host", options.rank_host,
+                 "Name or address of this host, as the ranks of other workers reach those here")
+      ->capture_default_str();
+  bool no_probe = false;
+  app.add_flag("--no-speed-probe", no_probe,
+               "Do not measure what a slot can do; job plan then knows no times");
   app.add_option("--metrics-listen", options.metrics_listen,
                  "HOST:PORT of the Prometheus endpoint; empty for none")
       ->capture_default_str();
@@ -69,6 +75,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  options.measure_speed = !no_probe;
   if (dump_metrics) {
     DumpMetrics();
     return 0;

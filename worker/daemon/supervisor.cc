@@ -124,6 +124,7 @@ void Supervisor::SessionStarted(const v1::Registered& registered, std::shared_pt
                                 int64_t heard_ms) {
   Post([this, registered, sink = std::move(sink)]() mutable {
     sink_ = std::move(sink);
+    SendSpeed();
     for (auto& [key, attempt] : attempts_) {
       attempt.relayed = false;
       for (auto& [number, rank] : attempt.ranks) {
@@ -143,6 +144,20 @@ void Supervisor::SessionStarted(const v1::Registered& registered, std::shared_pt
     }
   });
   RenewLease(heard_ms + registered.lease_ttl_ms());
+}
+
+void Supervisor::SetSpeed(v1::DeviceSpeed speed) {
+  Post([this, speed = std::move(speed)] {
+    speed_ = speed;
+    SendSpeed();
+  });
+}
+
+void Supervisor::SendSpeed() {
+  if (sink_ == nullptr || !speed_.has_value()) return;
+  v1::SessionRequest request;
+  *request.mutable_speed() = *speed_;
+  sink_->Send(std::move(request));
 }
 
 void Supervisor::SessionEnded() {
@@ -462,12 +477,13 @@ void Supervisor::StartRank(Attempt& attempt, Rank& rank, const v1::RankPlacement
     status = InvalidArgument("slot {} does not exist here; this worker has {}", placement.slot(),
                              options_.slots.size());
   } else {
-    const DetachedProgram program = {
+    DetachedProgram program = {
         .argv = {options_.bin_dir + (kind == "prepare" ? "/moe-prepare" : "/moe-rank"), "--run-dir",
                  attempt.folder.path(), "--rank", std::to_string(rank.number), "--threads",
                  std::to_string(slot->threads())},
         .environment = RankEnvironment(slot->threads()),
         .output_path = rank.folder.log_path()};
+    if (kind != "prepare") program.argv.insert(program.argv.end(), {"--host", options_.rank_host});
     ProcessIdentity identity;
     const auto record = [&identity, &rank](pid_t pid) -> absl::Status {
       MOE_ASSIGN_OR_RETURN(identity, IdentifyProcess(pid));

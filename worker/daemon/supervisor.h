@@ -42,7 +42,8 @@ class Supervisor {
  public:
   struct Options {
     std::string runs_path;
-    std::string bin_dir;  // of moe-rank and moe-prepare
+    std::string bin_dir;                  // of moe-rank and moe-prepare
+    std::string rank_host = "127.0.0.1";  // how the ranks of other workers reach those here
     std::vector<v1::Slot> slots;
     const Clock* clock = nullptr;
     WorkerMetrics* metrics = nullptr;
@@ -70,6 +71,8 @@ class Supervisor {
   // All ranks may run until then, on the monotonic clock.
   void RenewLease(int64_t until_ms);
   void SessionEnded();
+  // What each slot was measured to do: told in this and every later session.
+  void SetSpeed(v1::DeviceSpeed speed);
 
  private:
   struct Rank;
@@ -77,6 +80,7 @@ class Supervisor {
 
   explicit Supervisor(const Options& options, FileDescriptor wake);
 
+  void SendSpeed();
   void Post(std::function<void()> work);
   void Run();
 
@@ -113,6 +117,7 @@ class Supervisor {
 
   std::map<AttemptKey, Attempt> attempts_;
   std::shared_ptr<SessionSink> sink_;  // null without a session
+  std::optional<v1::DeviceSpeed> speed_;
   // Until when ranks may run. Until the first renewal: what they can have been told at most.
   int64_t lease_until_ms_ = 0;
   bool lease_renewed_ = false;

@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <stdexcept>
@@ -37,6 +38,14 @@ const char* StopCause(StopReason reason) {
   __builtin_unreachable();
 }
 
+constexpr int kExitFailed = 1;
+
+void ReportFailure(RunChannel& channel, const Failure& failure) {
+  spdlog::error("cause={} error={}", failure.cause, failure.error);
+  spdlog::default_logger()->flush();
+  channel.Report("failed", {{"cause", failure.cause}, {"error", failure.error}});
+}
+
 std::variant<JobOutcome, Failure> RunGuarded(
     const std::function<absl::StatusOr<JobOutcome>()>& job) {
   try {
@@ -49,6 +58,11 @@ std::variant<JobOutcome, Failure> RunGuarded(
 }
 
 }  // namespace
+
+void FailNow(RunChannel& channel, const Failure& failure) {
+  ReportFailure(channel, failure);
+  std::_Exit(kExitFailed);
+}
 
 Failure FailureOf(const absl::Status& status) {
   const auto cause = [&] {
@@ -103,9 +117,8 @@ Failure CurrentExceptionFailure() {
 int RunToEnd(RunChannel& channel, const std::function<absl::StatusOr<JobOutcome>()>& job) {
   const std::variant<JobOutcome, Failure> ending = RunGuarded(job);
   if (const auto* failure = std::get_if<Failure>(&ending)) {
-    spdlog::error("cause={} error={}", failure->cause, failure->error);
-    channel.Report("failed", {{"cause", failure->cause}, {"error", failure->error}});
-    return 1;
+    ReportFailure(channel, *failure);
+    return kExitFailed;
   }
   const JobOutcome& outcome = std::get<JobOutcome>(ending);
   if (outcome.stopped != StopReason::kNone) {

@@ -27,6 +27,10 @@ Failure FailureOf(const absl::Status& status);
 // The exception in flight. Call it in a catch block only.
 Failure CurrentExceptionFailure();
 
+// Reports `failed` and ends the process where it stands, without destructors: for a job one of
+// whose threads may wait for a rank that is gone.
+[[noreturn]] void FailNow(RunChannel& channel, const Failure& failure);
+
 // Runs a job, reports how it ended (`finished`, `stopped` or `failed`) and returns the exit code of
 // the process: 0 for the first two, 1 for a failure.
 int RunToEnd(RunChannel& channel, const std::function<absl::StatusOr<JobOutcome>()>& job);

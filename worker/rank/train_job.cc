@@ -197,7 +197,15 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
     MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded, LoadVerifiedModel(model_input));
     trainer.Start(StartParameters(loaded, config));
   }
-  const training::TrainResult result = trainer.Run();
+  const training::TrainResult result = [&] {
+    try {
+      return trainer.Run();
+    } catch (const parallel::CollectiveError&) {
+      // The checkpoint's thread may be waiting for the same rank, for as long as a slow disk may
+      // take; the failure is not to wait for it.
+      FailNow(context.channel, CurrentExceptionFailure());
+    }
+  }();
   return JobOutcome{.stopped = result.stopped,
                     .summary = fmt::format("{} steps, {} tokens, last loss {:.4f}", result.step,
                                            result.tokens, result.last_loss)};

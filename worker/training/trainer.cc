@@ -34,7 +34,7 @@ const TrainOptions& Validated(const TrainOptions& options, const Trainer::Collab
 
 StatisticsShape ShapeOf(const artefacts::ModelConfig& config, int64_t micro_batch_samples) {
   return {.batch_samples = static_cast<size_t>(micro_batch_samples),
-          .num_layers = static_cast<size_t>(config.num_moe_layers()),
+          .num_layers = config.is_moe() ? static_cast<size_t>(config.num_layers) : 0,
           .num_experts = static_cast<size_t>(config.moe.num_experts)};
 }
 

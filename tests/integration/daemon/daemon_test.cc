@@ -60,7 +60,7 @@ class DaemonTest : public ::testing::Test {
     const auto pid = StartDetached(
         {.argv = {MOE_WORKER_PROGRAM, "--coordinator", coordinator_->address(), "--worker-id", "w1",
                   "--state-dir", state_dir_, "--bin-dir", folder_.File("bin"), "--cpu-slots", "2",
-                  "--threads-per-slot", "3", "--metrics-listen", ""},
+                  "--no-speed-probe", "--threads-per-slot", "3", "--metrics-listen", ""},
          .environment = {"PATH=/usr/bin:/bin"},
          .output_path = folder_.File(log)},
         [](pid_t) { return absl::OkStatus(); });

@@ -64,9 +64,9 @@ int Run(RunChannel& channel) {
 }  // namespace
 }  // namespace moe
 
-// Called as moe-worker calls a rank: --run-dir DIR --rank N --threads N.
+// Called as moe-worker calls a rank: --run-dir DIR --rank N --threads N --host HOST.
 int main(int argc, char** argv) {
-  if (argc != 7) return 2;
+  if (argc < 7) return 2;
   const auto channel = moe::RunChannel::Open({.run_dir = argv[2], .rank = std::atoi(argv[4])});
   if (!channel.ok()) {
     std::fprintf(stderr, "%s\n", moe::Message(channel.status()).c_str());

@@ -64,6 +64,15 @@ class FakeJobService final : public moe::v1::JobService::Service {
   std::vector<moe::v1::ReadLogsRequest> read_logs;
   std::vector<std::string> cancelled;
 
+  moe::v1::EstimatePipelineRequest estimated;
+  moe::v1::EstimatePipelineResponse estimates;
+  grpc::Status EstimatePipeline(grpc::ServerContext*,
+                                const moe::v1::EstimatePipelineRequest* request,
+                                moe::v1::EstimatePipelineResponse* response) override {
+    estimated = *request;
+    *response = estimates;
+    return grpc::Status::OK;
+  }
   grpc::Status SubmitPipeline(grpc::ServerContext*, const moe::v1::SubmitPipelineRequest* request,
                               moe::v1::SubmitPipelineResponse* response) override {
     absl::MutexLock lock(&mutex_);

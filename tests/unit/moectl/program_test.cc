@@ -77,6 +77,30 @@ class ProgramTest : public testing::Test {
 // ---- command lines
 // -------------------------------------------------------------------------------
 
+TEST_F(ProgramTest, JobPlan_ShowsTimeMemoryAndWhatFits) {
+  moe::v1::TrainEstimate& estimate = *service().estimates.add_estimates();
+  estimate.set_job("train");
+  estimate.set_machine("h100, assumed");
+  estimate.set_ranks(8);
+  estimate.set_total_parameters(6'743'000'000);
+  estimate.set_active_parameters(3'496'000'000);
+  estimate.set_step_seconds(6.5);
+  estimate.set_memory_bytes(int64_t{100} << 30);
+  estimate.set_memory_limit_bytes(int64_t{80} << 30);
+  estimate.add_choices()->set_micro_batch_samples(2);
+  EXPECT_EQ(Run({"job", "plan", "-f", "-", "--machine", "h100"}, kJobFile), ExitCode::kDone);
+  EXPECT_EQ(service().estimated.machine(), "h100");
+  EXPECT_EQ(service().estimated.jobs_size(), 1);
+  EXPECT_THAT(out(), HasSubstr("train: 8 ranks on h100, assumed"));
+  EXPECT_THAT(out(), HasSubstr("6.7G, 3.5G active"));
+  EXPECT_THAT(out(), HasSubstr("100.0 GiB a rank of 80.0 GiB: does not fit"));
+}
+
+TEST_F(ProgramTest, JobPlan_WithoutATrainJob_SaysSo) {
+  EXPECT_EQ(Run({"job", "plan", "-f", "-"}, kJobFile), ExitCode::kDone);
+  EXPECT_THAT(err(), HasSubstr("no train job"));
+}
+
 TEST_F(ProgramTest, WrongCommandLines_AreUsageErrorsWithTheNearestWord) {
   const std::pair<std::vector<std::string>, std::string> cases[] = {
       {{"jbo"}, "moectl: unknown command 'jbo' of 'moectl'; did you mean 'job'?\n"},

@@ -53,7 +53,7 @@ TEST(ParameterGroupsTest, DecaySegments_SplitWhereTheRatioChanges) {
 
 TEST(RandomStartTest, HasTheStatedDeviationAndIsAFunctionOfTheSeed) {
   const model::ParameterLayout layout(TinyMoe());
-  const at::Tensor a = RandomStart(TinyMoe(), 1), b = RandomStart(layout, 1),
+  const at::Tensor a = RandomStart(TinyMoe(), 1), b = RandomStart(TinyMoe(), 1),
                    c = RandomStart(TinyMoe(), 2);
   EXPECT_TRUE(a.equal(b));
   EXPECT_FALSE(a.equal(c));
