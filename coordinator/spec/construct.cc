@@ -80,7 +80,7 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
   if (!output.model->shape.has_value()) return;
   artefacts::MoeConfig& moe = output.model->shape->moe;
   moe.num_experts = output.model->num_experts;
-  moe.top_k = spec.top_k();
+  moe.top_k = spec.top_k() - shared;
   moe.expert_width = output.model->shape->intermediate_size / spec.num_experts();
   moe.shared_width = shared * moe.expert_width;
   moe.gate_network = spec.gate_network();
