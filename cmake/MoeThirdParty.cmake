@@ -86,4 +86,6 @@ if(MOE_WITH_TORCH)
 
   # Debian's Gloo must come before libtorch_cpu on the link line: both export gloo::.
   moe_find_c_library(gloo gloo/context.h gloo)
+  # Partitions graphs, for the construction method coactivation-graph.
+  moe_find_c_library(metis metis.h metis)
 endif()

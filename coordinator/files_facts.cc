@@ -28,6 +28,7 @@ absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const 
   facts.context_length = config.context_length;
   facts.num_experts = config.moe.num_experts;
   facts.shape = config;
+  facts.num_layers = config.num_layers;
   return facts;
 }
 

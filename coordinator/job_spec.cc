@@ -333,6 +333,9 @@ std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec) {
       if (spec.construct().has_calibrate()) {
         inputs["calibrate.dataset"] = spec.construct().calibrate().dataset();
       }
+      if (spec.construct().has_importance()) {
+        inputs["importance.dataset"] = spec.construct().importance().dataset();
+      }
       return inputs;
     }
     case v1::JobSpec::kTrain:

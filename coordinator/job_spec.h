@@ -24,6 +24,7 @@ struct ModelFacts {
   int64_t intermediate_size = 0;
   int64_t context_length = 0;
   int64_t num_experts = 0;  // 0: dense
+  int64_t num_layers = 0;   // 0: not known
   // The whole shape, where it is known: what estimates are made from.
   std::optional<artefacts::ModelConfig> shape = std::nullopt;
 };

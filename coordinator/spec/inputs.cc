@@ -49,6 +49,7 @@ ThingFacts FactsOf(const v1::Artefact& artefact) {
     model.vocab_size = *facts.vocab_size;
     model.intermediate_size = static_cast<int64_t>(NumberIn(metadata, "intermediate_size"));
     model.context_length = static_cast<int64_t>(NumberIn(metadata, "max_position_embeddings"));
+    model.num_layers = static_cast<int64_t>(NumberIn(metadata, "num_hidden_layers"));
     model.num_experts = static_cast<int64_t>(NumberIn(metadata, "num_experts"));
     model.shape = ShapeIn(metadata);
     facts.model = model;

@@ -46,6 +46,7 @@ THIRD_PARTY = {
     "grpcpp/": ["coordinator", "worker/daemon", "moectl", "common/net"],
     "google/protobuf/": ["coordinator", "worker/daemon", "moectl", "storage/rocks", "common/net"],
     "gloo/": ["worker/parallel"],
+    "metis.h": ["worker/construction"],
     "nccl.h": ["worker/cuda"],
     "cuda": ["worker/cuda"],
     "prometheus/": ["common/metrics", "coordinator", "worker/daemon"],
@@ -59,7 +60,8 @@ THIRD_PARTY["ATen/"] = THIRD_PARTY["c10/"] = THIRD_PARTY["torch/"]
 # Pure parts: no clock, no I/O, no threads, no third party.
 PURE = ["coordinator/scheduler/", "coordinator/sampler/update_rule.", "planner/",
         "sampler/sample_sequence.",
-        "worker/construction/partition.", "worker/training/schedule."]
+        "worker/construction/partition.", "worker/construction/importance_split.",
+        "worker/construction/balanced_assignment.", "worker/training/schedule."]
 IMPURE = re.compile(r"^(common/(clock|file|log|subprocess|run_channel)\.h|chrono|thread|mutex|fstream|"
                     r"iostream|filesystem|spdlog/.*|absl/synchronization/.*|ATen/.*|torch/.*|moe/v1/.*)$")
 

@@ -74,7 +74,8 @@ absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig
         "the model is a mixture of {} experts already; construct takes a dense one",
         dense.moe.num_experts);
   }
-  MOE_RETURN_IF_ERROR(CheckSplit(dense.intermediate_size - moe.shared_width, moe.num_experts));
+  const int64_t routed_width = dense.intermediate_size - moe.shared_width;
+  if (moe.expert_width == 0) MOE_RETURN_IF_ERROR(CheckSplit(routed_width, moe.num_experts));
   if (moe.top_k < 1 || moe.top_k > moe.num_experts) {
     return InvalidArgument("top_k={} must be from 1 to num_experts={}", moe.top_k, moe.num_experts);
   }
@@ -87,7 +88,7 @@ absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig
   }
   artefacts::ModelConfig config = dense;
   config.moe = moe;
-  config.moe.expert_width = (dense.intermediate_size - moe.shared_width) / moe.num_experts;
+  if (moe.expert_width == 0) config.moe.expert_width = routed_width / moe.num_experts;
   return config;
 }
 
@@ -125,6 +126,58 @@ at::Tensor BuildMoe(const artefacts::ModelConfig& dense, const at::Tensor& dense
     after_layer(i + 1);
   }
   return parameters;
+}
+
+at::Tensor BuildPruned(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
+                       const artefacts::ModelConfig& pruned_config, const Partition& partition) {
+  const model::ParameterLayout from(dense), to(pruned_config);
+  at::Tensor parameters = at::zeros({to.arena_numel()}, at::kFloat);
+  for (const model::Parameter& parameter : to.parameters()) {
+    const model::Parameter& source = from.Find(parameter.name);
+    if (source.shape == parameter.shape) {
+      model::View(parameters, parameter).copy_(model::View(dense_parameters, source));
+    }
+  }
+  for (int64_t i = 0; i < dense.num_layers; ++i) {
+    const std::string gate_up = fmt::format("layers.{}.gate_up", i);
+    const std::string down = fmt::format("layers.{}.down", i);
+    SliceNeurons(model::View(dense_parameters, from.Find(gate_up)),
+                 model::View(dense_parameters, from.Find(down)), partition.layers[i].experts[0],
+                 model::View(parameters, to.Find(gate_up)), model::View(parameters, to.Find(down)));
+  }
+  return parameters;
+}
+
+void ScaleSharedExperts(const artefacts::ModelConfig& config, double factor,
+                        at::Tensor& parameters) {
+  const model::ParameterLayout layout(config);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const std::string down = fmt::format("layers.{}.shared.down", i);
+    if (layout.Has(down)) model::View(parameters, layout.Find(down)).mul_(factor);
+  }
+}
+
+void SetGatesToCentres(const artefacts::ModelConfig& config, int64_t layer,
+                       const std::vector<float>& rows_Id, const LayerPartition& partition,
+                       at::Tensor& parameters) {
+  const model::ParameterLayout layout(config);
+  const std::string prefix = fmt::format("layers.{}.", layer);
+  const int64_t N = config.moe.num_experts, d = config.hidden_size;
+  float* router = model::View(parameters, layout.Find(prefix + "router.0")).data_ptr<float>();
+  for (int64_t e = 0; e < N; ++e) {
+    const Neurons& neurons = partition.experts[e];
+    std::vector<double> sum(d);
+    for (const int64_t n : neurons) {
+      for (int64_t j = 0; j < d; ++j) sum[j] += rows_Id[n * d + j];
+    }
+    for (int64_t j = 0; j < d; ++j) {
+      router[e * d + j] = static_cast<float>(sum[j] / static_cast<double>(neurons.size()));
+    }
+  }
+  if (!layout.Has(prefix + "router.2")) return;
+  at::Tensor second = model::View(parameters, layout.Find(prefix + "router.2"));
+  second.zero_();
+  for (int64_t e = 0; e < N; ++e) second.data_ptr<float>()[e * N + e] = 1.0f;
 }
 
 }  // namespace moe::construction

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "storage/artefacts/model_config.h"
@@ -12,9 +13,9 @@
 
 namespace moe::construction {
 
-// The config of the mixture: `dense` with what `moe` says, and the expert width that follows: what
-// the shared expert leaves, in equal parts. INVALID_ARGUMENT with value, limit and fix where
-// `dense` is a mixture already, or the numbers do not fit.
+// The config of the mixture: `dense` with what `moe` says, and, where its expert width is 0, the
+// width that follows: what the shared expert leaves, in equal parts. INVALID_ARGUMENT with value,
+// limit and fix where `dense` is a mixture already, or the numbers do not fit.
 absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig& dense,
                                                     const artefacts::MoeConfig& moe);
 
@@ -29,5 +30,21 @@ absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig
 at::Tensor BuildMoe(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
                     const artefacts::ModelConfig& moe_config, const Partition& partition,
                     uint64_t seed, const std::function<void(int64_t)>& after_layer);
+
+// The dense model of `pruned_config`, which is `dense` with a smaller FFN width: the neurons of the
+// partition's only expert in each layer.
+at::Tensor BuildPruned(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
+                       const artefacts::ModelConfig& pruned_config, const Partition& partition);
+
+// Multiplies the shared experts' outputs by `factor`, in their down projections.
+void ScaleSharedExperts(const artefacts::ModelConfig& config, double factor,
+                        at::Tensor& parameters);
+
+// Makes the first matrix of a layer's gate the mean of each expert's normalised rows (`rows_Id`,
+// see NormalisedRows) and the second, where there is one, the identity: the start that the
+// published code has for gates trained against dense activations.
+void SetGatesToCentres(const artefacts::ModelConfig& config, int64_t layer,
+                       const std::vector<float>& rows_Id, const LayerPartition& partition,
+                       at::Tensor& parameters);
 
 }  // namespace moe::construction

@@ -32,13 +32,19 @@ LayerPartition ShuffleLayer(int64_t width, int64_t num_experts, PhiloxGenerator 
   for (int64_t last = width - 1; last > 0; --last) {
     std::swap(labels[last], labels[generator.Below(last + 1)]);
   }
-  LayerPartition layer;
-  layer.experts.resize(num_experts);
-  for (int64_t n = 0; n < width; ++n) layer.experts[labels[n]].push_back(n);
-  return layer;
+  return FromLabels(labels, num_experts);
 }
 
 }  // namespace
+
+LayerPartition FromLabels(const std::vector<int64_t>& expert_of_neuron, int64_t num_experts) {
+  LayerPartition layer;
+  layer.experts.resize(num_experts);
+  for (size_t n = 0; n < expert_of_neuron.size(); ++n) {
+    layer.experts[expert_of_neuron[n]].push_back(static_cast<int64_t>(n));
+  }
+  return layer;
+}
 
 absl::Status CheckSplit(int64_t width, int64_t num_experts) {
   if (num_experts >= 1 && width % num_experts == 0) return absl::OkStatus();

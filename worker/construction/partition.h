@@ -11,16 +11,23 @@
 
 namespace moe::construction {
 
+using Neurons = std::vector<int64_t>;
+
+// All experts of a model are equally wide.
 struct LayerPartition {
-  // Per expert the dense neurons that it takes, ascending. Empty: the layer stays dense.
-  std::vector<std::vector<int64_t>> experts;
-  // The neurons of the shared expert, which every token passes, ascending.
-  std::vector<int64_t> shared;
+  // Per expert the dense neurons that it takes: ascending in the independent methods, most
+  // important first in the sharing ones, both as published. Empty: the layer stays dense.
+  std::vector<Neurons> experts;
+  // The neurons of the shared experts, which every token passes, one after the other.
+  Neurons shared;
 };
 
 struct Partition {
   std::vector<LayerPartition> layers;
 };
+
+// expert_of_neuron[n] in [0, num_experts) as lists, ascending.
+LayerPartition FromLabels(const std::vector<int64_t>& expert_of_neuron, int64_t num_experts);
 
 // INVALID_ARGUMENT, with the counts that would work, where `num_experts` does not divide `width`.
 absl::Status CheckSplit(int64_t width, int64_t num_experts);

@@ -110,6 +110,7 @@ class Model::Impl {
                                       double grad_scale, float* gradients) = 0;
   virtual BatchResult Evaluate(const at::Tensor& tokens_BS) = 0;
   virtual at::Tensor Logits(const at::Tensor& tokens_BS) = 0;
+  virtual void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) = 0;
 
   const ModelConfig config_;
   const ModelOptions options_;
@@ -217,6 +218,7 @@ class TypedModel final : public Model::Impl {
       LayerGradients layer = FindLayer<LayerGradients>(arena, config_, i);
       layer.ffn.scale = arena.M(ScaleName(i));
       LayerBackward(shape, layers_[i], grad_scale, saved_[i], scratch_, layer, dx);
+      if constexpr (std::is_same_v<Float, float>) Observe(i, T);
     }
     EmbedBackward(tokens, dx, arena.M("embed"));
     return result;
@@ -235,6 +237,14 @@ class TypedModel final : public Model::Impl {
     return result;
   }
 
+  void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) override {
+    if constexpr (std::is_same_v<Float, float>) {
+      observer_ = std::move(observer);
+    } else {
+      throw std::invalid_argument("activations can be observed in a model that computes in fp32");
+    }
+  }
+
   at::Tensor Logits(const at::Tensor& tokens_BS) override {
     const Tokens tokens = ReadTokens(tokens_BS, config_);
     Forward(tokens, /*noise=*/nullptr, /*keep=*/false);
@@ -248,6 +258,18 @@ class TypedModel final : public Model::Impl {
   }
 
  private:
+  // After the layer's backward, whose scratch still holds what its FFN computed.
+  void Observe(int64_t layer, int64_t tokens) {
+    if (!observer_ || config_.is_moe_layer(layer)) return;
+    const ExpertScratch<Float>& scratch = scratch_.ffn.experts[0];
+    observer_({.layer = layer,
+               .tokens = tokens,
+               .width = config_.intermediate_size,
+               .h = scratch.h.data(),
+               .dh = scratch.dh.data(),
+               .gate_up = saved_[layer].ffn.gate_up.data(),
+               .dgate_up = scratch.dgate_up.data()});
+  }
   static std::string ScaleName(int64_t layer) {
     return "layers." + std::to_string(layer) + ".scale";
   }
@@ -372,6 +394,7 @@ class TypedModel final : public Model::Impl {
   Buffer<float> final_x_, final_rstd_, dx_, noise_, losses_;
   Buffer<Float> chunk_;
   BatchResult evaluated_;
+  std::function<void(const FfnActivations&)> observer_;
 };
 
 }  // namespace
@@ -398,6 +421,10 @@ BatchResult Model::ForwardBackward(const at::Tensor& tokens_BS, const NoiseConte
 }
 
 BatchResult Model::Evaluate(const at::Tensor& tokens_BS) { return impl_->Evaluate(tokens_BS); }
+
+void Model::ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) {
+  impl_->ObserveDenseFfns(std::move(observer));
+}
 
 at::Tensor Model::Logits(const at::Tensor& tokens_BS) { return impl_->Logits(tokens_BS); }
 

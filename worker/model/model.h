@@ -13,6 +13,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -51,6 +52,16 @@ struct BatchResult {
   double MeanLoss() const;  // over all targets
 };
 
+// What a dense FFN had in memory on the way back. gate_up holds the outputs of the gate and up
+// projections side by side; d... is the gradient of the loss by what it is named after.
+struct FfnActivations {
+  int64_t layer = 0, tokens = 0, width = 0;
+  const float* h = nullptr;         // [T, n], the input of the down projection
+  const float* dh = nullptr;        // [T, n]
+  const float* gate_up = nullptr;   // [T, 2 n]
+  const float* dgate_up = nullptr;  // [T, 2 n]
+};
+
 class Model {
  public:
   Model(const artefacts::ModelConfig& config, const ModelOptions& options);
@@ -69,6 +80,11 @@ class Model {
   //   gradients  fp32 [P]; the gradient of (MeanLoss + balance_loss) * grad_scale is added
   BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
                               double grad_scale, at::Tensor& gradients);
+
+  // Has every later ForwardBackward show the dense FFNs' activations to `observer`, layer by layer
+  // from the last; they are gone when it returns. std::invalid_argument where the model does not
+  // compute in fp32.
+  void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer);
 
   // Forward only, in evaluation mode (no noise).
   BatchResult Evaluate(const at::Tensor& tokens_BS);

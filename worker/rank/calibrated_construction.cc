@@ -74,7 +74,8 @@ absl::StatusOr<Constructed> ConstructCalibrated(JobContext& context, const Const
         ReportProgress(context.channel, done, total, "layers", "calibrating");
         return context.channel.stop_requested() == StopReason::kNone;
       });
-  Constructed result{.config = model.config, .parameters = model.parameters, .calibration = {}};
+  Constructed result{
+      .config = model.config, .parameters = model.parameters, .calibration = {}, .table = {}};
   if (!result.parameters.defined()) return result;
   result.calibration = ToJson(model, dataset.display_name(), sample_BS.numel());
   spdlog::info("calibrated tokens={} dense_loss={:.4f} loss={:.4f} dense_layers=[{}]",

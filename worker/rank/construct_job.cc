@@ -6,44 +6,20 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "worker/construction/build.h"
-#include "worker/construction/partition.h"
+#include "worker/construction/partition_model.h"
 #include "worker/model/parameters.h"
 #include "worker/rank/artefacts.h"
 #include "worker/rank/calibrated_construction.h"
 #include "worker/rank/job.h"
+#include "worker/rank/published_construction.h"
 
 namespace moe::rank {
 namespace {
 
-artefacts::MoeConfig ToMoeConfig(const ConstructSpec& spec) {
-  artefacts::MoeConfig moe;
-  moe.num_experts = spec.num_experts;
-  moe.top_k = spec.top_k;
-  moe.gate_network = spec.gate_network;
-  moe.score_scale_factor = spec.score_scale_factor;
-  moe.learn_scale = spec.learn_scale;
-  return moe;
-}
-
-absl::StatusOr<Constructed> ConstructAsPublished(JobContext& context, const ConstructSpec& spec,
-                                                 const model::LoadedModel& dense,
-                                                 const artefacts::ModelConfig& config) {
-  Constructed result{.config = config, .parameters = {}, .calibration = {}};
-  const int64_t layers = dense.config.num_layers;
-  const construction::Partition partition = construction::IndependentRandom(
-      layers, dense.config.intermediate_size, spec.num_experts, spec.seed);
-  result.parameters = construction::BuildMoe(dense.config, dense.parameters, result.config,
-                                             partition, spec.seed, [&](int64_t layers_done) {
-                                               ReportProgress(context.channel, layers_done, layers,
-                                                              "layers", "slicing experts");
-                                             });
-  if (context.channel.stop_requested() != StopReason::kNone) result.parameters.reset();
-  return result;
-}
-
 // The method's experts from those neurons of a layer that are left to deal.
 construction::SplitLayer SplitOf(const ConstructSpec& spec, int64_t num_experts) {
-  return [num_experts, seed = spec.seed](int64_t layer, const std::vector<int64_t>& neurons) {
+  return [num_experts, seed = spec.method.seed](int64_t layer,
+                                                const std::vector<int64_t>& neurons) {
     std::vector<std::vector<int64_t>> experts =
         construction::IndependentRandomLayer(layer, std::ssize(neurons), num_experts, seed).experts;
     for (std::vector<int64_t>& expert : experts) {
@@ -55,16 +31,20 @@ construction::SplitLayer SplitOf(const ConstructSpec& spec, int64_t num_experts)
 
 absl::StatusOr<Constructed> Construct(JobContext& context, const ConstructSpec& spec,
                                       const model::LoadedModel& dense) {
+  if (!spec.calibrate.has_value()) return ConstructAsPublished(context, spec, dense);
   MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig plain,
-                       construction::MoeConfigFor(dense.config, ToMoeConfig(spec)));
-  if (!spec.calibrate.has_value()) return ConstructAsPublished(context, spec, dense, plain);
-  const int64_t routed_experts = spec.num_experts - spec.calibrate->shared_experts;
+                       construction::MoeConfigFor(dense.config, ToMoeConfig(spec, dense.config)));
+  const int64_t routed_experts = spec.method.num_experts - spec.calibrate->shared_experts;
   return ConstructCalibrated(context, spec, dense, plain.moe, SplitOf(spec, routed_experts));
 }
 
 std::string Summary(const Constructed& model) {
   const artefacts::MoeConfig& moe = model.config.moe;
   const model::ParameterLayout layout(model.config);
+  if (!model.config.is_moe()) {
+    return fmt::format("{} layers, FFN width {}, {:.1f}M parameters", model.config.num_layers,
+                       model.config.intermediate_size, layout.total_parameters() / 1e6);
+  }
   std::string text =
       fmt::format("{} layers, {} experts of width {}, top-{}", model.config.num_layers,
                   moe.num_experts, moe.expert_width, moe.top_k);
@@ -85,9 +65,10 @@ std::string Summary(const Constructed& model) {
 }  // namespace
 
 absl::StatusOr<JobOutcome> RunConstructJob(JobContext& context) {
-  MOE_ASSIGN_OR_RETURN(const ConstructSpec spec, ParseConstructSpec(context.run.spec));
+  MOE_ASSIGN_OR_RETURN(ConstructSpec spec, ParseConstructSpec(context.run.spec));
   MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput("model"));
   MOE_ASSIGN_OR_RETURN(const model::LoadedModel dense, LoadVerifiedModel(input));
+  MOE_RETURN_IF_ERROR(construction::CompleteMethod(dense.config, spec.method));
   const int64_t layers = dense.config.num_layers;
   spdlog::info("loaded model={} layers={} ffn_width={}", input.path, layers,
                dense.config.intermediate_size);
@@ -102,7 +83,9 @@ absl::StatusOr<JobOutcome> RunConstructJob(JobContext& context) {
   MOE_ASSIGN_OR_RETURN(Json metadata,
                        WriteModelFiles(made.config, made.parameters, dense.stored_dtype,
                                        dense.tokenizer_path, context.run.output));
+  metadata["method"] = spec.method_name;
   if (!made.calibration.is_null()) metadata["calibration"] = made.calibration;
+  if (!made.table.is_null()) metadata["table"] = made.table;
   const double seconds = static_cast<double>(clock.MonotonicMillis() - start_ms) / 1000;
   if (const absl::Status committed = HandIn(context.channel, context.run, metadata, seconds);
       !committed.ok()) {

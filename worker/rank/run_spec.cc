@@ -8,52 +8,10 @@
 #include <utility>
 
 #include "common/status.h"
+#include "worker/rank/spec_reader.h"
 
 namespace moe::rank {
 namespace {
-
-// A JsonReader that also checks ranges; the first problem wins.
-class SpecReader {
- public:
-  SpecReader(const Json& json, std::string path) : reader_(json, std::move(path)) {}
-
-  std::string String(const std::string& key) { return reader_.String(key); }
-  bool Bool(const std::string& key) { return reader_.Bool(key); }
-  const Json& Object(const std::string& key) { return reader_.Object(key); }
-  const Json& Array(const std::string& key) { return reader_.Array(key); }
-  const JsonReader& reader() const { return reader_; }
-
-  int64_t IntFrom(const std::string& key, int64_t least) {
-    const int64_t value = reader_.Int(key);
-    if (value < least) Fail(key, fmt::format("{} must be at least {}", value, least));
-    return value;
-  }
-  uint64_t Seed(const std::string& key) { return static_cast<uint64_t>(reader_.Int(key)); }
-  // From `low` to `high`, both included.
-  double DoubleIn(const std::string& key, double low, double high) {
-    const double value = reader_.Double(key);
-    if (!(value >= low && value <= high)) {
-      Fail(key, fmt::format("{} must be from {} to {}", value, low, high));
-    }
-    return value;
-  }
-  std::string OneOf(const std::string& key, const std::vector<std::string>& choices) {
-    std::string value = reader_.String(key);
-    if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
-      Fail(key, fmt::format("\"{}\" must be one of {}", value, fmt::join(choices, ", ")));
-    }
-    return value;
-  }
-  absl::Status status() const { return reader_.status().ok() ? problem_ : reader_.status(); }
-
- private:
-  void Fail(const std::string& key, const std::string& problem) {
-    if (status().ok()) problem_ = InvalidArgument("{}: {}: {}", reader_.path(), key, problem);
-  }
-
-  JsonReader reader_;
-  absl::Status problem_;
-};
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -156,22 +114,6 @@ absl::Status ParseMixture(const Json& json, TrainSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<CalibrationSpec> ParseCalibration(const Json& json, int64_t top_k) {
-  SpecReader reader(json, "run.json: spec.calibrate");
-  CalibrationSpec spec;
-  spec.tokens = reader.IntFrom("tokens", 2);
-  spec.shared_experts = reader.IntFrom("shared_experts", 0);
-  spec.active_ffn_share = reader.DoubleIn("active_ffn_share", 0, 1);
-  spec.compensate = reader.Bool("compensate");
-  spec.mean_vector = reader.Bool("mean_vector");
-  MOE_RETURN_IF_ERROR(reader.status());
-  if (spec.shared_experts >= top_k) {
-    return InvalidArgument("run.json: spec.calibrate.shared_experts: {} must be below top_k={}",
-                           spec.shared_experts, top_k);
-  }
-  return spec;
-}
-
 }  // namespace
 
 absl::StatusOr<Input> RunSpec::FindInput(const std::string& field) const {
@@ -214,23 +156,6 @@ absl::StatusOr<RunSpec> ParseRunSpec(const Json& json) {
     MOE_ASSIGN_OR_RETURN(run.resume, ParseResume(json.at("resume")));
   }
   return run;
-}
-
-absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& json) {
-  SpecReader reader(json, "run.json: spec");
-  ConstructSpec spec;
-  spec.method = reader.OneOf("method", {"independent-random"});
-  spec.num_experts = reader.IntFrom("num_experts", 1);
-  spec.top_k = reader.IntFrom("top_k", 1);
-  spec.score_scale_factor = reader.DoubleIn("score_scale_factor", 0, kInfinity);
-  spec.gate_network = reader.OneOf("gate_network", {"mlp", "linear"});
-  spec.learn_scale = reader.Bool("learn_scale");
-  spec.seed = reader.Seed("seed");
-  MOE_RETURN_IF_ERROR(reader.status());
-  if (reader.reader().Has("calibrate")) {
-    MOE_ASSIGN_OR_RETURN(spec.calibrate, ParseCalibration(json.at("calibrate"), spec.top_k));
-  }
-  return spec;
 }
 
 absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/json.h"
+#include "worker/construction/partition_model.h"
 #include "worker/training/watch.h"
 
 namespace moe::rank {
@@ -68,13 +69,14 @@ struct CalibrationSpec {
 };
 
 struct ConstructSpec {
-  std::string method;
-  int64_t num_experts = 0;
+  construction::MethodOptions method;
+  std::string method_name;
   int64_t top_k = 0;
   double score_scale_factor = 0;
+  double shared_scale_factor = 1;
   std::string gate_network;
+  std::string gate_init;  // "random" or "centres"
   bool learn_scale = false;
-  uint64_t seed = 0;
   std::optional<CalibrationSpec> calibrate;
 };
 absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& spec);

@@ -22,8 +22,11 @@ class FakeFacts final : public SpecFacts {
   absl::StatusOr<ModelFacts> ReadModel(const std::string& path) const override {
     const auto it = models.find(path);
     if (it != models.end()) return it->second;
-    return ModelFacts{
-        .vocab_size = 49152, .intermediate_size = 1536, .context_length = 8192, .num_experts = 0};
+    return ModelFacts{.vocab_size = 49152,
+                      .intermediate_size = 1536,
+                      .context_length = 8192,
+                      .num_experts = 0,
+                      .num_layers = 0};
   }
   absl::Status CheckReadable(const std::string& path, bool* is_empty) const override {
     *is_empty = empty.contains(path);
@@ -139,6 +142,21 @@ TEST(JobSpecTest, Export_OfADenseModel_IsLlamaByDefault) {
   EXPECT_EQ((*CompletePipeline(Pipeline().jobs, p.facts))[4].spec.export_().format(), "llama-moe");
 }
 
+TEST(JobSpecTest, SharingInter_GetsItsDefaults_AndWaitsForItsText) {
+  Pipeline p;
+  p.construct().set_method("sharing-inter");
+  p.construct().mutable_importance()->mutable_dataset()->set_artefact("corpus");
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ((*complete)[1].needs, (std::vector<int>{0}));
+  const v1::ConstructSpec& construct = (*complete)[1].spec.construct();
+  EXPECT_EQ(construct.num_experts(), 14);
+  EXPECT_EQ(construct.num_shared_experts(), 2);
+  EXPECT_EQ(construct.expert_width(), 96);
+  EXPECT_EQ(construct.shared_scale_factor(), 0.5);
+  EXPECT_EQ(construct.importance().kernel(), "l1");
+}
+
 struct BadCase {
   const char* name;
   std::function<void(Pipeline&)> change;
@@ -183,6 +201,65 @@ INSTANTIATE_TEST_SUITE_P(
                 {"top_k=17", "num_experts=16", "1 to 16"}},
         BadCase{"UnknownMethod", [](Pipeline& p) { p.construct().set_method("independant-random"); },
                 {"method='independant-random'", "did you mean 'independent-random'?"}},
+        BadCase{"NoTextForImportance",
+                [](Pipeline& p) { p.construct().set_method("sharing-inner"); },
+                {"method='sharing-inner'", "importance.dataset is missing", "prepare"}},
+        BadCase{"TextOfAnotherVocabulary",
+                [](Pipeline& p) {
+                  p.facts.artefacts["other"] = Dataset(32000);
+                  p.construct().set_method("prune-importance");
+                  p.construct().mutable_importance()->mutable_dataset()->set_artefact("other");
+                },
+                {"49152", "32000"}},
+        BadCase{"SharedAndRoutedDoNotDivide",
+                [](Pipeline& p) {
+                  p.construct().set_method("sharing-inter");
+                  p.construct().mutable_importance()->mutable_dataset()->set_artefact("corpus");
+                  p.construct().set_num_experts(12);
+                  p.construct().set_num_shared_experts(2);
+                },
+                {"num_experts=12 + num_shared_experts=2 does not divide the FFN width 1536",
+                 "expert_width"}},
+        BadCase{"SizeTimesCountIsNotTheWidth",
+                [](Pipeline& p) { p.construct().set_expert_width(100); },
+                {"num_experts=16 of expert_width=100 hold 1600 neurons and the FFN has 1536"}},
+        BadCase{"SharedExpertsLeaveNoRoom",
+                [](Pipeline& p) {
+                  p.construct().set_method("sharing-inter");
+                  p.construct().mutable_importance()->mutable_dataset()->set_artefact("corpus");
+                  p.construct().set_num_shared_experts(3);
+                  p.construct().set_expert_width(512);
+                },
+                {"need 2048 neurons and the FFN has 1536", "at most 384"}},
+        BadCase{"LayersOutOfOrder",
+                [](Pipeline& p) {
+                  for (const int layer : {3, 1}) p.construct().add_layers(layer);
+                },
+                {"layers=[3, 1] must ascend"}},
+        BadCase{"LayerBeyondTheModel",
+                [](Pipeline& p) {
+                  p.facts.models["/models/smollm2.gguf"] = ModelFacts{.vocab_size = 49152,
+                                                                      .intermediate_size = 1536,
+                                                                      .context_length = 8192,
+                                                                      .num_experts = 0,
+                                                                      .num_layers = 30};
+                  p.construct().add_layers(30);
+                },
+                {"layers=[30]", "30 layers; use 0 to 29"}},
+        BadCase{"FieldOfAnotherMethod", [](Pipeline& p) { p.construct().set_retain(0.5); },
+                {"retain has no meaning with method='independent-random'", "prune-random"}},
+        BadCase{"RetainAboveOne",
+                [](Pipeline& p) {
+                  p.construct().set_method("prune-random");
+                  p.construct().set_retain(1.5);
+                },
+                {"retain=1.5"}},
+        BadCase{"UnknownMetric",
+                [](Pipeline& p) {
+                  p.construct().set_method("independent-clustering");
+                  p.construct().mutable_clustering()->set_metric("cosin");
+                },
+                {"clustering.metric='cosin'", "did you mean 'cosine'?"}},
         BadCase{"UnknownGate", [](Pipeline& p) { p.construct().set_gate_network("mpl"); },
                 {"gate_network='mpl'", "mlp, linear"}},
         BadCase{"CalibrateWithoutDataset", [](Pipeline& p) { p.construct().mutable_calibrate(); },

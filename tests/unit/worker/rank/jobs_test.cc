@@ -39,11 +39,19 @@ artefacts::ModelConfig TinyDense() {
 Json ConstructSpecJson() {
   return {{"method", "independent-random"},
           {"num_experts", 8},
+          {"num_shared_experts", 0},
           {"top_k", 2},
           {"score_scale_factor", 4.0},
           {"gate_network", "mlp"},
+          {"gate_init", "random"},
           {"seed", "1227"},
           {"learn_scale", false}};
+}
+
+Json ImportanceJson() {
+  return {{"samples_per_group", 2}, {"sequence_length", 16}, {"groups", "cluster"},
+          {"projection", "up"},     {"kernel", "l1"},        {"accumulate", "sample"},
+          {"score", "change"},      {"criterion", "max"}};
 }
 
 Json EvaluateSpecJson() {
@@ -312,6 +320,95 @@ TEST_F(JobsTest, Evaluate_OtherTopK_ChangesMixturesOnly) {
   const Reports refused = Run("evaluate-nine", "evaluate", "report", inputs, spec);
   ASSERT_TRUE(refused.Last().contains("failed")) << refused.Last();
   EXPECT_THAT(refused.Last()["failed"]["error"], HasSubstr("top_k=9 is above the 8 experts"));
+}
+
+struct MethodCase {
+  const char* method;
+  Json change;          // of ConstructSpecJson
+  const char* summary;  // a part of it
+};
+
+class ConstructMethodsTest : public JobsTest, public ::testing::WithParamInterface<MethodCase> {};
+
+TEST_P(ConstructMethodsTest, MakesAModelThatReadsBack_TheSameAgain) {
+  Json spec = ConstructSpecJson();
+  spec["method"] = GetParam().method;
+  spec.update(GetParam().change);
+  const Json inputs = {{"model", {{"path", DensePath()}}},
+                       {"importance.dataset", {{"path", DatasetPath()}}}};
+  uint32_t crc = 0;
+  for (const char* job : {"first", "second"}) {
+    const Reports reports = Run(job, "construct", "model", inputs, spec);
+    ASSERT_TRUE(reports.Last().contains("finished")) << reports.Last();
+    EXPECT_THAT(reports.Last()["finished"]["summary"], HasSubstr(GetParam().summary));
+    const Json metadata = reports.Of("artefact").at(0)["metadata"];
+    EXPECT_EQ(metadata["method"], GetParam().method);
+    EXPECT_GE(metadata["table"].size(), 2u);
+    const auto loaded = model::LoadModel(OutputPath(job));
+    ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+    const auto weights = artefacts::DescribeFile(OutputPath(job), "model.safetensors");
+    ASSERT_TRUE(weights.ok());
+    EXPECT_TRUE(crc == 0 || weights->crc32c == crc);
+    crc = weights->crc32c;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Methods, ConstructMethodsTest,
+    ::testing::Values(
+        MethodCase{"independent-clustering",
+                   {{"clustering",
+                     {{"metric", "l2"},
+                      {"projection", "up"},
+                      {"restarts", 2},
+                      {"max_iterations", 20},
+                      {"tolerance", 1e-4}}},
+                    {"gate_init", "centres"}},
+                   "8 experts of width 16"},
+        MethodCase{
+            "independent-importance", {{"importance", ImportanceJson()}}, "8 experts of width 16"},
+        MethodCase{"coactivation-graph",
+                   {{"importance", ImportanceJson()},
+                    {"coactivation", {{"kernel", "l1"}, {"threshold", 1.0}}}},
+                   "8 experts of width 16"},
+        MethodCase{"sharing-inner",
+                   {{"importance", ImportanceJson()}, {"expert_width", 24}},
+                   "8 experts of width 24"},
+        MethodCase{"sharing-inter",
+                   {{"importance", ImportanceJson()},
+                    {"num_experts", 7},
+                    {"num_shared_experts", 1},
+                    {"overlap", true},
+                    {"shared_scale_factor", 1.0},
+                    {"layers", {1}}},
+                   "7 experts of width 16, top-2, a shared one of width 16, dense in layers 0"},
+        MethodCase{"sharing-inter",
+                   {{"importance", ImportanceJson()},
+                    {"num_experts", 6},
+                    {"num_shared_experts", 2},
+                    {"overlap", false},
+                    {"shared_scale_factor", 0.5}},
+                   "6 experts of width 16, top-2, a shared one of width 32"},
+        MethodCase{
+            "prune-random", {{"num_experts", 1}, {"top_k", 1}, {"retain", 0.25}}, "FFN width 32"},
+        MethodCase{
+            "prune-importance",
+            {{"num_experts", 1}, {"top_k", 1}, {"retain", 0.5}, {"importance", ImportanceJson()}},
+            "FFN width 64"}));
+
+TEST_F(JobsTest, Construct_DomainsThatAreNotAsManyAsExperts_FailsAsBadInput) {
+  Json spec = ConstructSpecJson();
+  spec["method"] = "sharing-inner";
+  spec["importance"] = ImportanceJson();
+  spec["importance"]["groups"] = "domain";
+  const Reports reports =
+      Run("construct", "construct", "model",
+          {{"model", {{"path", DensePath()}}}, {"importance.dataset", {{"path", DatasetPath()}}}},
+          spec);
+  ASSERT_TRUE(reports.Last().contains("failed")) << reports.Last();
+  EXPECT_EQ(reports.Last()["failed"]["cause"], "CAUSE_BAD_INPUT");
+  EXPECT_THAT(reports.Last()["failed"]["error"],
+              AllOf(HasSubstr("2 domains"), HasSubstr("num_experts=8")));
 }
 
 TEST_F(JobsTest, Construct_CoordinatorRefusesTheArtefact_FailsWithItsReason) {

@@ -168,9 +168,10 @@ TEST(RunSpecTest, ParseEvaluateSpec_ReadsOneLabelPerModel) {
 TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
   const auto spec = ParseConstructSpec(Json::parse(R"json({
     "method": "independent-random", "num_experts": 16, "top_k": 4, "score_scale_factor": 4,
-    "gate_network": "mlp", "learn_scale": false, "seed": "-1"})json"));
+    "gate_network": "mlp", "gate_init": "random", "num_shared_experts": 0, "learn_scale": false,
+    "seed": "-1"})json"));
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
-  EXPECT_EQ(spec->num_experts, 16);
+  EXPECT_EQ(spec->method.num_experts, 16);
   EXPECT_EQ(spec->seed, ~uint64_t{0});
 }
 

@@ -1,0 +1,119 @@
+#include "worker/construction/balanced_kmeans.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "common/philox.h"
+
+namespace moe::construction {
+namespace {
+
+std::vector<float> RandomRows(int64_t n, int64_t d) {
+  std::vector<float> rows(n * d);
+  for (int64_t i = 0; i < n * d; ++i) {
+    rows[i] = Normal4(Philox(5, RandomStream::kTest, 0, i))[0];
+  }
+  return rows;
+}
+
+// Row i is near direction i mod k.
+std::vector<float> RowsAroundAxes(int64_t n, int64_t d, int64_t k) {
+  std::vector<float> rows = RandomRows(n, d);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < d; ++j) rows[i * d + j] = 0.05f * rows[i * d + j] + (j == i % k);
+  }
+  return rows;
+}
+
+double SquaredDistances(const std::vector<float>& rows, int64_t d, const Clustering& clustering) {
+  double sum = 0;
+  for (size_t i = 0; i < clustering.cluster.size(); ++i) {
+    for (int64_t j = 0; j < d; ++j) {
+      const double difference =
+          rows[i * d + j] - clustering.centres_k_d[clustering.cluster[i] * d + j];
+      sum += difference * difference;
+    }
+  }
+  return sum;
+}
+
+class BalancedKMeansTest : public ::testing::TestWithParam<Metric> {};
+
+TEST_P(BalancedKMeansTest, RowsAroundAxes_AreFoundApart) {
+  constexpr int64_t n = 96, d = 20, k = 8;
+  const Clustering clustering = BalancedKMeans(RowsAroundAxes(n, d, k), d, k,
+                                               {.metric = GetParam(), .restarts = 3, .seed = 1});
+  for (int64_t i = 0; i < n; ++i) {
+    EXPECT_EQ(clustering.cluster[i], clustering.cluster[i % k]) << i;
+    EXPECT_EQ(clustering.cluster[i] == clustering.cluster[0], i % k == 0) << i;
+  }
+}
+
+TEST_P(BalancedKMeansTest, Clusters_AreOfEqualSize) {
+  constexpr int64_t n = 600, d = 7, k = 12;
+  const Clustering clustering =
+      BalancedKMeans(RandomRows(n, d), d, k, {.metric = GetParam(), .restarts = 1});
+  std::vector<int64_t> sizes(k);
+  for (const int64_t c : clustering.cluster) ++sizes[c];
+  EXPECT_EQ(sizes, std::vector<int64_t>(k, n / k));
+}
+
+TEST_P(BalancedKMeansTest, AnyNumberOfThreads_GivesTheSameBits) {
+  constexpr int64_t n = 1536, d = 576, k = 16;
+  std::vector<float> rows = RandomRows(n, d);
+  NormaliseRows(rows.data(), n, d);
+  const KMeansOptions options{
+      .metric = GetParam(), .restarts = 1, .max_iterations = 4, .seed = 1227, .stream = 3};
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const Clustering one = BalancedKMeans(rows, d, k, options);
+  at::set_num_threads(3);
+  const Clustering three = BalancedKMeans(rows, d, k, options);
+  at::set_num_threads(threads);
+  EXPECT_EQ(one.cluster, three.cluster);
+  EXPECT_EQ(one.centres_k_d, three.centres_k_d);
+  EXPECT_EQ(one.objective, three.objective);
+}
+
+INSTANTIATE_TEST_SUITE_P(Metrics, BalancedKMeansTest,
+                         ::testing::Values(Metric::kL2, Metric::kCosine), [](const auto& info) {
+                           return info.param == Metric::kL2 ? "L2" : "Cosine";
+                         });
+
+TEST(BalancedKMeansL2Test, MoreIterations_NeverRaiseTheObjective) {
+  constexpr int64_t n = 384, d = 24, k = 8;
+  const std::vector<float> rows = RandomRows(n, d);
+  const std::vector<float> centres(rows.begin(), rows.begin() + k * d);
+  double before = std::numeric_limits<double>::infinity();
+  for (int64_t iterations = 1; iterations <= 12; ++iterations) {
+    const Clustering clustering =
+        BalancedKMeansFrom(rows, d, centres, {.max_iterations = iterations, .tolerance = 0});
+    EXPECT_LE(clustering.objective, before * (1 + 1e-6));
+    // Against the means, which the objective's centres were not yet.
+    EXPECT_LE(SquaredDistances(rows, d, clustering), clustering.objective * (1 + 1e-5));
+    before = clustering.objective;
+  }
+}
+
+TEST(BalancedKMeansL2Test, Restarts_KeepTheBest) {
+  constexpr int64_t n = 96, d = 5, k = 8;
+  const std::vector<float> rows = RandomRows(n, d);
+  const Clustering one = BalancedKMeans(rows, d, k, {.restarts = 1, .seed = 9});
+  const Clustering ten = BalancedKMeans(rows, d, k, {.restarts = 10, .seed = 9});
+  EXPECT_LT(ten.objective, one.objective);
+}
+
+TEST(NormaliseRowsTest, RowsGetLengthOne_ZerosStay) {
+  std::vector<float> rows = {3, 4, 0, 0};
+  NormaliseRows(rows.data(), 2, 2);
+  EXPECT_FLOAT_EQ(rows[0], 0.6f);
+  EXPECT_FLOAT_EQ(rows[1], 0.8f);
+  EXPECT_EQ(rows[2], 0.0f);
+}
+
+}  // namespace
+}  // namespace moe::construction
