@@ -128,6 +128,17 @@ class RunChannel::Impl {
     return ToStatus(it->second, path);
   }
 
+  absl::StatusOr<Json> WaitForMixture(int64_t step) {
+    absl::MutexLock lock(&mutex_);
+    const auto settled = [this, step]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return mixtures_.contains(step) || stop_requested() != StopReason::kNone;
+    };
+    mutex_.Await(absl::Condition(&settled));
+    if (const auto it = mixtures_.find(step); it != mixtures_.end()) return it->second;
+    return Cancelled("stopped before the coordinator decided on the domain weights after step {}",
+                     step);
+  }
+
   void Put(const std::string& key, const std::string& value) {
     MOE_CHECK(value.size() <= kMaxRendezvousValueBytes);
     {
@@ -317,6 +328,11 @@ class RunChannel::Impl {
       MOE_RETURN_IF_ERROR(reader.status());
       absl::MutexLock lock(&mutex_);
       decisions_.insert_or_assign(path, std::move(decision));
+    } else if (type == "mixture") {
+      const int64_t step = reader.Int("step");
+      MOE_RETURN_IF_ERROR(reader.status());
+      absl::MutexLock lock(&mutex_);
+      mixtures_.emplace(step, json);
     } else if (type == "rendezvous") {
       const std::string key = reader.String("key");
       const std::string encoded = reader.String("value");
@@ -351,6 +367,7 @@ class RunChannel::Impl {
   FileDescriptor reports_ ABSL_GUARDED_BY(mutex_);
   int64_t last_seq_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, Decision> decisions_ ABSL_GUARDED_BY(mutex_);  // by path
+  std::map<int64_t, Json> mixtures_ ABSL_GUARDED_BY(mutex_);           // by step
   std::map<std::string, std::string> values_ ABSL_GUARDED_BY(mutex_);  // by rendezvous key
 
   std::thread thread_;
@@ -414,6 +431,9 @@ absl::Status RunChannel::WaitForCommit(const std::string& path) {
 }
 absl::Status RunChannel::CommitDecision(const std::string& path) const {
   return impl_->CommitDecision(path);
+}
+absl::StatusOr<Json> RunChannel::WaitForMixture(int64_t step) {
+  return impl_->WaitForMixture(step);
 }
 void RunChannel::Put(const std::string& key, const std::string& value) { impl_->Put(key, value); }
 absl::StatusOr<std::string> RunChannel::Get(const std::string& key, int64_t timeout_ms) {

@@ -65,6 +65,10 @@ class RunChannel {
   // The decision if there is one already: nullopt-like UNAVAILABLE while there is none.
   absl::Status CommitDecision(const std::string& path) const;
 
+  // Blocks until the coordinator has sent the domain weights that follow from the losses after
+  // `step`, or a stop was requested (CANCELLED). Returns the order "mixture".
+  absl::StatusOr<Json> WaitForMixture(int64_t step);
+
   // Rendezvous among the ranks of the attempt, through the coordinator. Values are any bytes, at
   // most 64 KiB. A key is put once: a later value for it is dropped.
   void Put(const std::string& key, const std::string& value);

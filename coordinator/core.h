@@ -9,6 +9,7 @@
 #include "coordinator/catalog.h"
 #include "coordinator/job_table.h"
 #include "coordinator/metrics.h"
+#include "coordinator/sampler/domain_sampler.h"
 #include "coordinator/supervisor.h"
 #include "coordinator/turn.h"
 #include "coordinator/worker_registry.h"
@@ -27,6 +28,7 @@ struct Core {
   storage::Store* store = nullptr;
   JobTable* jobs = nullptr;
   Catalog* catalog = nullptr;
+  DomainSampler* sampler = nullptr;
   WorkerRegistry* workers = nullptr;
   Supervisor* supervisor = nullptr;
   Access* access = nullptr;  // null: nobody is asked who they are (loopback without TLS)

@@ -338,8 +338,14 @@ std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec) {
       }
       return inputs;
     }
-    case v1::JobSpec::kTrain:
-      return {{"model", spec.train().model()}, {"dataset", spec.train().dataset()}};
+    case v1::JobSpec::kTrain: {
+      std::map<std::string, v1::InputRef> inputs = {{"model", spec.train().model()},
+                                                    {"dataset", spec.train().dataset()}};
+      if (spec.train().mixture().dynamic().has_reference()) {
+        inputs["mixture.dynamic.reference"] = spec.train().mixture().dynamic().reference();
+      }
+      return inputs;
+    }
     case v1::JobSpec::kEvaluate: {
       std::map<std::string, v1::InputRef> inputs = {{"dataset", spec.evaluate().dataset()}};
       for (int i = 0; i < spec.evaluate().models_size(); ++i) {

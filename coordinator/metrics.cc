@@ -98,6 +98,16 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
                                     "Samples drawn from a domain, repeats included.")),
       domain_weight_(list_.Gauge("moe_sampler_domain_weight_ratio",
                                  "Share of a domain in all samples drawn since the start.")),
+      target_weight_(list_.Gauge("moe_sampler_target_weight_ratio",
+                                 "Share of a domain that the newest step was drawn with.")),
+      domain_epochs_(list_.Gauge("moe_sampler_domain_epochs",
+                                 "How often a domain has been gone through since the start.")),
+      heldout_loss_(list_.Gauge("moe_sampler_heldout_loss",
+                                "Loss on held-out text of the newest decision, in nats.")),
+      reference_loss_(list_.Gauge("moe_sampler_reference_loss",
+                                  "Loss that the sampler wants a domain to reach, in nats.")),
+      sampler_version_(list_.Gauge("moe_sampler_decision_version",
+                                   "Number of the newest decision on domain weights.")),
       evaluation_loss_(list_.Gauge("moe_evaluation_loss",
                                    "Loss on held-out text, by model and domain, in nats.")),
       checkpoint_saves_(list_.Counter("moe_checkpoint_saves_total", "Committed checkpoints.")),
@@ -261,10 +271,23 @@ void CoordinatorMetrics::OnStep(const v1::Job& job, const v1::StepReport& step) 
     Add(*series, domain_samples_, {{"domain", domain.domain()}},
         static_cast<double>(std::max<int64_t>(0, domain.samples() - known)));
     known = domain.samples();
+    Set(*series, target_weight_, {{"domain", domain.domain()}}, domain.weight());
+    Set(*series, domain_epochs_, {{"domain", domain.domain()}}, domain.epochs());
     if (all_samples > 0) {
       Set(*series, domain_weight_, {{"domain", domain.domain()}},
           static_cast<double>(domain.samples()) / static_cast<double>(all_samples));
     }
+  }
+}
+
+void CoordinatorMetrics::OnDecision(const v1::Job& job, const v1::SamplerDecision& decision) {
+  absl::MutexLock lock(&mutex_);
+  JobSeries* series = SeriesOf(job);
+  if (series == nullptr) return;
+  Set(*series, sampler_version_, {}, static_cast<double>(decision.version()));
+  for (const v1::DecidedDomain& domain : decision.domains()) {
+    Set(*series, heldout_loss_, {{"domain", domain.domain()}}, domain.loss());
+    Set(*series, reference_loss_, {{"domain", domain.domain()}}, domain.reference_loss());
   }
 }
 

@@ -46,6 +46,7 @@ class CoordinatorMetrics final : public SupervisorObserver {
   void OnStep(const v1::Job& job, const v1::StepReport& step) override;
   void OnReplayMismatch(const v1::Job& job) override;
   void OnWarning(const v1::Job& job, const v1::TrainWarning& warning) override;
+  void OnDecision(const v1::Job& job, const v1::SamplerDecision& decision) override;
   void OnArtefact(const v1::Job& job, const v1::Artefact& artefact,
                   const v1::ArtefactWritten& written) override;
   void OnCheckpointFailed(const v1::Job& job) override;
@@ -105,6 +106,11 @@ class CoordinatorMetrics final : public SupervisorObserver {
   prometheus::Family<prometheus::Gauge>& router_cv_;
   prometheus::Family<prometheus::Counter>& domain_samples_;
   prometheus::Family<prometheus::Gauge>& domain_weight_;
+  prometheus::Family<prometheus::Gauge>& target_weight_;
+  prometheus::Family<prometheus::Gauge>& domain_epochs_;
+  prometheus::Family<prometheus::Gauge>& heldout_loss_;
+  prometheus::Family<prometheus::Gauge>& reference_loss_;
+  prometheus::Family<prometheus::Gauge>& sampler_version_;
   prometheus::Family<prometheus::Gauge>& evaluation_loss_;
   prometheus::Family<prometheus::Counter>& checkpoint_saves_;
   prometheus::Family<prometheus::Counter>& checkpoint_failures_;

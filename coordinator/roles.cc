@@ -24,6 +24,7 @@ constexpr Requirement kAdmin = {Kind::kUser, v1::ROLE_ADMIN};
 
 constexpr std::array kTable = {
     Row{"/moe.v1.JobService/SubmitPipeline", kSubmitter},
+    Row{"/moe.v1.JobService/EstimatePipeline", kViewer},
     Row{"/moe.v1.JobService/GetJob", kViewer},
     Row{"/moe.v1.JobService/ListJobs", kViewer},
     Row{"/moe.v1.JobService/WatchJobs", kViewer},
@@ -40,6 +41,12 @@ constexpr std::array kTable = {
     Row{"/moe.v1.ArtefactService/ListArtefacts", kViewer},
     Row{"/moe.v1.ClusterService/GetCoordinator", kViewer},
     Row{"/moe.v1.ClusterService/ListWorkers", kViewer},
+    Row{"/moe.v1.SamplerService/GetSampler", kViewer},
+    Row{"/moe.v1.SamplerService/ListDecisions", kViewer},
+    Row{"/moe.v1.SamplerService/PinWeights", kSubmitter},
+    Row{"/moe.v1.SamplerService/UnpinWeights", kSubmitter},
+    Row{"/moe.v1.SamplerService/RollBackWeights", kSubmitter},
+    Row{"/moe.v1.SamplerService/ReplayDecisions", kViewer},
     Row{"/moe.v1.WorkerService/Session", kWorker},
     Row{"/moe.v1.AccessService/CreateToken", kAdmin},
     Row{"/moe.v1.AccessService/ListTokens", kAdmin},

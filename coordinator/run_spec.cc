@@ -29,6 +29,17 @@ Json ToJson(const google::protobuf::Message& message) {
 
 }  // namespace
 
+Json DecisionJson(const v1::SamplerDecision& decision) {
+  Json weights = Json::object();
+  for (const v1::DecidedDomain& domain : decision.domains()) {
+    weights[domain.domain()] = domain.new_weight();
+  }
+  return {{"version", decision.version()},
+          {"step", decision.step()},
+          {"first_sample", decision.first_sample()},
+          {"weights", std::move(weights)}};
+}
+
 std::string BuildRunSpec(const v1::Job& job, const RunSpecFacts& facts) {
   Json spec = {
       {"format", "moe-run-spec"},
@@ -58,6 +69,14 @@ std::string BuildRunSpec(const v1::Job& job, const RunSpecFacts& facts) {
     spec["resume"] = {{"path", facts.resume->path()},
                       {"manifest_crc32c", facts.resume->manifest_crc32c()},
                       {"step", facts.resume->step()}};
+  }
+  if (!facts.reference_losses.empty()) {
+    Json decisions = Json::array();
+    for (const v1::SamplerDecision& decision : facts.decisions) {
+      decisions.push_back(DecisionJson(decision));
+    }
+    spec["sampler"] = {{"reference_losses", facts.reference_losses},
+                       {"decisions", std::move(decisions)}};
   }
   return spec.dump();
 }

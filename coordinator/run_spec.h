@@ -5,9 +5,12 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "common/json.h"
 #include "moe/v1/artefact.pb.h"
 #include "moe/v1/job.pb.h"
+#include "moe/v1/sampler.pb.h"
 
 namespace moe::coordinator {
 
@@ -23,7 +26,13 @@ struct RunSpecFacts {
   std::string output_dir;
   std::map<std::string, ResolvedInput> inputs;  // by field of the spec
   std::optional<v1::Artefact> resume;
+  // Only for a dynamic mixture: by domain, and every decision so far.
+  std::map<std::string, double> reference_losses = {};
+  std::vector<v1::SamplerDecision> decisions = {};
 };
+
+// A decision of the sampler as ranks read it, here and in the order `mixture`.
+Json DecisionJson(const v1::SamplerDecision& decision);
 
 // The run spec of `job.attempt()`.
 std::string BuildRunSpec(const v1::Job& job, const RunSpecFacts& facts);

@@ -23,6 +23,7 @@
 #include "coordinator/services/artefact_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/job_service.h"
+#include "coordinator/services/sampler_service.h"
 #include "coordinator/services/worker_service.h"
 
 namespace moe::coordinator {
@@ -131,6 +132,7 @@ class Server::Impl {
     spec_work_ = MakeFileWorkThread();
     jobs_ = std::make_unique<JobTable>(store_.get());
     catalog_ = std::make_unique<Catalog>(store_.get());
+    sampler_ = std::make_unique<DomainSampler>(store_.get(), jobs_.get());
     supervisor_ = std::make_unique<Supervisor>(
         Supervisor::Options{.artefact_root = options_.artefact_root,
                             .stop_grace_ms = options_.stop_grace_ms,
@@ -140,6 +142,7 @@ class Server::Impl {
         Supervisor::Parts{.store = store_.get(),
                           .jobs = jobs_.get(),
                           .catalog = catalog_.get(),
+                          .sampler = sampler_.get(),
                           .workers = &workers_,
                           .files = files_.get(),
                           .file_work = file_work_.get(),
@@ -154,6 +157,7 @@ class Server::Impl {
         });
     MOE_RETURN_IF_ERROR(jobs_->Load());
     MOE_RETURN_IF_ERROR(catalog_->Load());
+    MOE_RETURN_IF_ERROR(sampler_->Load());
     MOE_RETURN_IF_ERROR(supervisor_->Load(clock->MonotonicMillis()));
 
     if (!options_.tls_dir.empty()) MOE_RETURN_IF_ERROR(OpenAccess(clock->UnixMillis()));
@@ -164,6 +168,7 @@ class Server::Impl {
              .store = store_.get(),
              .jobs = jobs_.get(),
              .catalog = catalog_.get(),
+             .sampler = sampler_.get(),
              .workers = &workers_,
              .supervisor = supervisor_.get(),
              .access = access_.get(),
@@ -271,6 +276,7 @@ class Server::Impl {
     job_service_ = std::make_unique<JobServiceImpl>(core_);
     artefact_service_ = std::make_unique<ArtefactServiceImpl>(core_);
     cluster_service_ = std::make_unique<ClusterServiceImpl>(core_);
+    sampler_service_ = std::make_unique<SamplerServiceImpl>(core_);
     worker_service_ = std::make_unique<WorkerServiceImpl>(core_);
     access_service_ = std::make_unique<AccessServiceImpl>(core_);
     grpc::EnableDefaultHealthCheckService(true);
@@ -281,6 +287,7 @@ class Server::Impl {
     builder.RegisterService(job_service_.get());
     builder.RegisterService(artefact_service_.get());
     builder.RegisterService(cluster_service_.get());
+    builder.RegisterService(sampler_service_.get());
     builder.RegisterService(worker_service_.get());
     builder.RegisterService(access_service_.get());
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
@@ -318,6 +325,7 @@ class Server::Impl {
   std::unique_ptr<FileWork> spec_work_;  // of submissions, which wait for no removal of a folder
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<DomainSampler> sampler_;
   std::unique_ptr<Supervisor> supervisor_;
   std::shared_ptr<Access> access_;
   Core core_;
@@ -327,6 +335,7 @@ class Server::Impl {
   std::unique_ptr<JobServiceImpl> job_service_;
   std::unique_ptr<ArtefactServiceImpl> artefact_service_;
   std::unique_ptr<ClusterServiceImpl> cluster_service_;
+  std::unique_ptr<SamplerServiceImpl> sampler_service_;
   std::unique_ptr<WorkerServiceImpl> worker_service_;
   std::unique_ptr<AccessServiceImpl> access_service_;
   std::unique_ptr<grpc::Server> grpc_;

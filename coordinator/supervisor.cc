@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/crash_point.h"
 #include "common/file.h"
 #include "common/net/protocol_version.h"
 #include "common/status.h"
@@ -291,7 +292,8 @@ v1::ExplainJobResponse Supervisor::Explain(const v1::JobRecord& record, int64_t 
 void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<SlotGrant>& grants) {
   v1::Job& job = *record.mutable_job();
   const auto inputs = ResolveInputs(job, *parts_.jobs, *parts_.catalog);
-  const absl::Status usable = inputs.ok() ? CheckInputs(*inputs) : inputs.status();
+  absl::Status usable = inputs.ok() ? CheckInputs(*inputs) : inputs.status();
+  if (usable.ok()) usable = parts_.sampler->Settle(record, *inputs);
   if (!usable.ok()) {
     parts_.jobs->Move(turn, record, JobChange::kFailed, v1::CAUSE_BAD_INPUT, Message(usable));
     schedule_needed_ = true;  // the slots are free for the next
@@ -332,6 +334,9 @@ void Supervisor::Place(Turn& turn, v1::JobRecord& record, const std::vector<Slot
                                        : parts_.catalog->Find(record.resume_artefact())) {
     facts.resume = *resume;
   }
+  facts.reference_losses = {record.sampler().reference_losses().begin(),
+                            record.sampler().reference_losses().end()};
+  facts.decisions = parts_.sampler->JournalOf(number);
   for (const auto& [field, input] : facts.inputs) {
     if (input.artefact.has_value()) {
       attempt.record.add_input_artefacts(ArtefactReference(*input.artefact));
@@ -423,6 +428,11 @@ absl::Status Supervisor::OnRegister(Turn& turn, const v1::Register& hello,
       if (attempt.ranks[rank].worker_id != worker_id) continue;
       for (const v1::ArtefactDecision& decision : attempt.ranks[rank].record.decisions()) {
         messages_.Decision(turn, attempt, static_cast<int32_t>(rank), decision);
+      }
+      const Journal& journal = parts_.sampler->JournalOf(id.first);
+      if (rank == 0 && !journal.empty()) {
+        messages_.Mixture(turn, attempt, journal.back());
+        parts_.observer->OnDecision(JobOf(attempt).job(), journal.back());
       }
     }
     MOE_ASSIGN_OR_RETURN(const auto values, parts_.store->ListRendezvous(id.first, id.second));
@@ -571,6 +581,7 @@ void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::Ran
       if (!attempt.first_to_fail.has_value()) attempt.first_to_fail = rank;
       return;
     case v1::RankReport::kStopped:
+      if (record.has_failed()) return;  // why it was told to stop
       *record.mutable_stopped() = report.stopped();
       if (!attempt.first_to_fail.has_value()) attempt.first_to_fail = rank;
       return;
@@ -610,6 +621,9 @@ void Supervisor::Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::Ran
                         fmt::format("step {}, {}: {}", report.warning().step(),
                                     report.warning().kind(), report.warning().text()));
       parts_.observer->OnWarning(job_record.job(), report.warning());
+      return;
+    case v1::RankReport::kDomainLosses:
+      if (rank == 0) ApplyDomainLosses(turn, attempt, report.domain_losses());
       return;
     case v1::RankReport::kCheckpointFailed:
       parts_.jobs->Note(
@@ -657,6 +671,24 @@ void Supervisor::ApplyStep(Turn& turn, Attempt& attempt, const v1::StepReport& s
   progress.mutable_last_step()->clear_routing();
   parts_.jobs->Touch(turn, record);
   parts_.observer->OnStep(record.job(), step);
+}
+
+void Supervisor::ApplyDomainLosses(Turn& turn, Attempt& attempt, const v1::DomainLosses& losses) {
+  v1::JobRecord& record = JobOf(attempt);
+  const absl::StatusOr<v1::SamplerDecision> decision =
+      parts_.sampler->Decide(turn, record, attempt.number, losses);
+  if (!decision.ok()) {
+    // The rank waits for weights that it will not get.
+    v1::RankFailed& failed = *attempt.ranks.front().record.mutable_failed();
+    failed.set_cause(v1::CAUSE_BAD_INPUT);
+    failed.set_error(fmt::format("no new domain weights: {}", Message(decision.status())));
+    if (!attempt.first_to_fail.has_value()) attempt.first_to_fail = 0;
+    return;
+  }
+  CrashPoint("sampler_before_commit");
+  turn.After([] { CrashPoint("sampler_after_commit"); });
+  messages_.Mixture(turn, attempt, *decision);
+  parts_.observer->OnDecision(record.job(), *decision);
 }
 
 void Supervisor::ApplyExit(Turn& turn, Attempt& attempt, int32_t rank) {

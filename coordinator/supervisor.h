@@ -29,6 +29,7 @@
 #include "coordinator/log_followers.h"
 #include "coordinator/outputs.h"
 #include "coordinator/run_spec.h"
+#include "coordinator/sampler/domain_sampler.h"
 #include "coordinator/scheduler/schedule.h"
 #include "coordinator/supervisor_observer.h"
 #include "coordinator/turn.h"
@@ -56,6 +57,7 @@ class Supervisor {
     storage::Store* store = nullptr;
     JobTable* jobs = nullptr;
     Catalog* catalog = nullptr;
+    DomainSampler* sampler = nullptr;
     WorkerRegistry* workers = nullptr;
     const ArtefactFiles* files = nullptr;
     FileWork* file_work = nullptr;
@@ -118,6 +120,7 @@ class Supervisor {
   // Applies what is pending of a rank, until it has to wait for a check.
   void Drain(Turn& turn, Attempt& attempt, int32_t rank);
   void Apply(Turn& turn, Attempt& attempt, int32_t rank, const v1::RankReport& report);
+  void ApplyDomainLosses(Turn& turn, Attempt& attempt, const v1::DomainLosses& losses);
   void ApplyStep(Turn& turn, Attempt& attempt, const v1::StepReport& step);
   void ApplyExit(Turn& turn, Attempt& attempt, int32_t rank);
   void CheckArtefact(Turn& turn, Attempt& attempt, int32_t rank, const v1::RankReport& report);

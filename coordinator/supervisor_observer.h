@@ -15,6 +15,8 @@ class SupervisorObserver {
   virtual void OnStep(const v1::Job& job, const v1::StepReport& step) {}
   virtual void OnReplayMismatch(const v1::Job& job) {}
   virtual void OnWarning(const v1::Job& job, const v1::TrainWarning& warning) {}
+  // The newest decision of the job's sampler; again after each registration of its worker.
+  virtual void OnDecision(const v1::Job& job, const v1::SamplerDecision& decision) {}
   virtual void OnArtefact(const v1::Job& job, const v1::Artefact& artefact,
                           const v1::ArtefactWritten& written) {}
   virtual void OnCheckpointFailed(const v1::Job& job) {}

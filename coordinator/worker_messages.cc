@@ -6,6 +6,7 @@
 #include "common/json.h"
 #include "coordinator/base64.h"
 #include "coordinator/job_spec.h"
+#include "coordinator/run_spec.h"
 
 namespace moe::coordinator {
 
@@ -48,6 +49,13 @@ void WorkerMessages::Decision(Turn& turn, const Attempt& attempt, int32_t rank,
                      {"error", decision.error()}};
   Command(turn, attempt, rank, attempt.ranks[static_cast<size_t>(rank)].worker_id,
           json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void WorkerMessages::Mixture(Turn& turn, const Attempt& attempt,
+                             const v1::SamplerDecision& decision) {
+  Json json = DecisionJson(decision);
+  json["type"] = "mixture";
+  Command(turn, attempt, 0, attempt.ranks.front().worker_id, json.dump());
 }
 
 void WorkerMessages::Rendezvous(Turn& turn, const Attempt& attempt, const std::string& worker_id,

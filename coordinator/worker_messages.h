@@ -24,6 +24,8 @@ class WorkerMessages {
   // What became of an artefact that the rank has written.
   void Decision(Turn& turn, const Attempt& attempt, int32_t rank,
                 const v1::ArtefactDecision& decision);
+  // The domain weights that rank 0 waits for.
+  void Mixture(Turn& turn, const Attempt& attempt, const v1::SamplerDecision& decision);
   // A value that ranks find each other by.
   void Rendezvous(Turn& turn, const Attempt& attempt, const std::string& worker_id,
                   const std::string& key, const std::string& value);

@@ -90,6 +90,7 @@ CoordinatorClient::CoordinatorClient(Options options,
   artefacts_ = moe::v1::ArtefactService::NewStub(channel_);
   cluster_ = moe::v1::ClusterService::NewStub(channel_);
   access_ = moe::v1::AccessService::NewStub(channel_);
+  sampler_ = moe::v1::SamplerService::NewStub(channel_);
 }
 
 absl::Status CoordinatorClient::ToStatus(const grpc::Status& status) const {
@@ -291,6 +292,46 @@ absl::StatusOr<moe::v1::Token> CoordinatorClient::RevokeToken(const std::string&
   MOE_ASSIGN_OR_RETURN(auto response,
                        Call(*access_, &moe::v1::AccessService::Stub::RevokeToken, request));
   return std::move(*response.mutable_token());
+}
+
+absl::StatusOr<moe::v1::GetSamplerResponse> CoordinatorClient::GetSampler(const std::string& job) {
+  moe::v1::GetSamplerRequest request;
+  request.set_job(job);
+  return Call(*sampler_, &moe::v1::SamplerService::Stub::GetSampler, request);
+}
+
+absl::StatusOr<moe::v1::ListDecisionsResponse> CoordinatorClient::ListDecisions(
+    const std::string& job) {
+  moe::v1::ListDecisionsRequest request;
+  request.set_job(job);
+  return Call(*sampler_, &moe::v1::SamplerService::Stub::ListDecisions, request);
+}
+
+absl::StatusOr<moe::v1::PinWeightsResponse> CoordinatorClient::PinWeights(
+    const moe::v1::PinWeightsRequest& request) {
+  return Call(*sampler_, &moe::v1::SamplerService::Stub::PinWeights, request);
+}
+
+absl::StatusOr<moe::v1::UnpinWeightsResponse> CoordinatorClient::UnpinWeights(
+    const std::string& job) {
+  moe::v1::UnpinWeightsRequest request;
+  request.set_job(job);
+  return Call(*sampler_, &moe::v1::SamplerService::Stub::UnpinWeights, request);
+}
+
+absl::StatusOr<moe::v1::RollBackWeightsResponse> CoordinatorClient::RollBackWeights(
+    const std::string& job, int64_t version) {
+  moe::v1::RollBackWeightsRequest request;
+  request.set_job(job);
+  request.set_version(version);
+  return Call(*sampler_, &moe::v1::SamplerService::Stub::RollBackWeights, request);
+}
+
+absl::StatusOr<moe::v1::ReplayDecisionsResponse> CoordinatorClient::ReplayDecisions(
+    const std::string& job) {
+  moe::v1::ReplayDecisionsRequest request;
+  request.set_job(job);
+  return Call(*sampler_, &moe::v1::SamplerService::Stub::ReplayDecisions, request);
 }
 
 absl::StatusOr<std::vector<moe::v1::Job>> CoordinatorClient::ResolveJobs(

@@ -15,6 +15,7 @@
 #include "moe/v1/artefact_service.grpc.pb.h"
 #include "moe/v1/cluster_service.grpc.pb.h"
 #include "moe/v1/job_service.grpc.pb.h"
+#include "moe/v1/sampler_service.grpc.pb.h"
 
 namespace moe::moectl {
 
@@ -67,6 +68,13 @@ class CoordinatorClient {
   absl::StatusOr<moe::v1::Token> CreateToken(const moe::v1::CreateTokenRequest& request);
   absl::StatusOr<moe::v1::ListTokensResponse> ListTokens();
   absl::StatusOr<moe::v1::Token> RevokeToken(const std::string& token_id);
+  absl::StatusOr<moe::v1::GetSamplerResponse> GetSampler(const std::string& job);
+  absl::StatusOr<moe::v1::ListDecisionsResponse> ListDecisions(const std::string& job);
+  absl::StatusOr<moe::v1::PinWeightsResponse> PinWeights(const moe::v1::PinWeightsRequest& request);
+  absl::StatusOr<moe::v1::UnpinWeightsResponse> UnpinWeights(const std::string& job);
+  absl::StatusOr<moe::v1::RollBackWeightsResponse> RollBackWeights(const std::string& job,
+                                                                   int64_t version);
+  absl::StatusOr<moe::v1::ReplayDecisionsResponse> ReplayDecisions(const std::string& job);
 
   // The jobs that `names` stand for, each once, in order: "p4" is every job of a pipeline in the
   // order of submission, anything else a job's id or name.
@@ -94,6 +102,7 @@ class CoordinatorClient {
   std::unique_ptr<moe::v1::ArtefactService::Stub> artefacts_;
   std::unique_ptr<moe::v1::ClusterService::Stub> cluster_;
   std::unique_ptr<moe::v1::AccessService::Stub> access_;
+  std::unique_ptr<moe::v1::SamplerService::Stub> sampler_;
 };
 
 }  // namespace moe::moectl

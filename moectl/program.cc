@@ -67,6 +67,7 @@ void BuildCommandTree(CLI::App& root, CommandContext& context) {
   AddJobHold(*job, context);
   AddArtefactCommands(root, context);
   AddWorkerCommands(root, context);
+  AddSamplerCommands(root, context);
   AddConfigCommands(root, context);
   AddTokenCommands(root, context);
   AddCertificateCommands(root, context);

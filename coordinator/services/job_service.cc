@@ -9,6 +9,7 @@
 #include "coordinator/access.h"
 #include "coordinator/estimate.h"
 #include "coordinator/files_facts.h"
+#include "coordinator/services/caller.h"
 #include "coordinator/services/estimate_pipeline.h"
 #include "coordinator/services/log_stream.h"
 #include "coordinator/services/named_artefacts.h"
@@ -27,20 +28,6 @@ absl::StatusOr<int> PageSize(int32_t value, int fallback, int limit) {
     return InvalidArgument("page_size={} is out of range; use 1 to {}", value, limit);
   }
   return value;
-}
-
-// Empty on a coordinator that asks nobody who they are.
-Access::Caller CallerOf(const Core& core, const grpc::CallbackServerContext& context) {
-  return core.access == nullptr ? Access::Caller() : core.access->CallerOf(context);
-}
-
-// Submitters change their own jobs, operators everybody's.
-absl::Status CheckMayChange(const Core& core, const Access::Caller& caller, const v1::Job& job) {
-  if (core.access == nullptr || caller.role >= v1::ROLE_OPERATOR || caller.user == job.user()) {
-    return absl::OkStatus();
-  }
-  return PermissionDenied("job {} is of user '{}'; to change it, {} needs the role operator",
-                          job.job_id(), job.user(), caller.user);
 }
 
 // One submission on its way: the loop looks up, the file thread validates, the loop commits.

@@ -5,12 +5,12 @@
 
 #include "common/status.h"
 #include "coordinator/spec/kinds.h"
+#include "coordinator/spec/mixture.h"
 
 namespace moe::coordinator {
 namespace {
 
 const std::vector<std::string> kLoadEstimators = {"correct", "compat"};
-const std::vector<std::string> kMixturePresets = {"llama1", "sheared", "uniform"};
 const std::vector<std::string> kParameterGroups = {"embeddings", "attention", "ffn", "gates",
                                                    "norms"};
 const std::vector<std::string> kNonFiniteActions = {"skip", "rollback", "stop"};
@@ -70,24 +70,6 @@ void CheckOptimizer(Checker& check, v1::Optimizer& spec) {
   CheckGroups(check, spec);
 }
 
-void CheckMixture(Checker& check, v1::Mixture& spec, const std::vector<std::string>& domains) {
-  if (!spec.weights().empty() && !spec.preset().empty()) {
-    check.Fail("mixture has both preset='{}' and weights; give one", spec.preset());
-  }
-  if (spec.weights().empty()) {
-    if (spec.preset().empty()) spec.set_preset("llama1");
-    check.OneOf("mixture.preset", spec.preset(), kMixturePresets);
-    return;
-  }
-  for (const auto& [domain, weight] : spec.weights()) {
-    check.Positive(fmt::format("mixture.weights.{}", domain).c_str(), weight);
-    if (!domains.empty() && std::find(domains.begin(), domains.end(), domain) == domains.end()) {
-      check.Fail("mixture.weights.{}: the dataset has no such domain, it has {}{}", domain,
-                 fmt::join(domains, ", "), Suggestion(domain, domains));
-    }
-  }
-}
-
 }  // namespace
 
 void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSpec& spec,
@@ -112,7 +94,9 @@ void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSp
         spec.global_batch_samples(), spec.micro_batch_samples(), slots, unit, above);
   }
   CheckOptimizer(check, *spec.mutable_optimizer());
-  CheckMixture(check, *spec.mutable_mixture(), dataset.domains);
+  const int64_t tokens_per_step =
+      std::max<int64_t>(1, int64_t{spec.global_batch_samples()} * spec.sequence_length());
+  CheckMixture(check, inputs, dataset.domains, tokens_per_step, *spec.mutable_mixture());
   if (spec.compute_dtype().empty()) spec.set_compute_dtype("bf16");
   check.OneOf("compute_dtype", spec.compute_dtype(), ComputeDtypes());
   if (!spec.has_balance_loss_weight()) spec.set_balance_loss_weight(0.01);

@@ -30,6 +30,7 @@ void AddJobSteps(CLI::App& job, CommandContext& context);
 // moectl NOUN ...
 void AddArtefactCommands(CLI::App& root, CommandContext& context);
 void AddWorkerCommands(CLI::App& root, CommandContext& context);
+void AddSamplerCommands(CLI::App& root, CommandContext& context);
 void AddConfigCommands(CLI::App& root, CommandContext& context);
 void AddCertificateCommands(CLI::App& root, CommandContext& context);
 void AddTokenCommands(CLI::App& root, CommandContext& context);

@@ -89,6 +89,7 @@ std::string RenderArtefactPage(const Artefact& artefact, int64_t now_unix_millis
   }
   google::protobuf::Struct facts = artefact.metadata();
   facts.mutable_fields()->erase("table");
+  facts.mutable_fields()->erase("losses");  // the table has them
   const std::string table = RenderReportTable(artefact.metadata(), layout);
   if (!table.empty()) text += "\nResult:\n" + table;
   if (!facts.fields().empty()) text += "\nMetadata:\n" + ToYaml(facts);

@@ -45,6 +45,9 @@ void Batch::DeleteArtefact(const std::string& name, int32_t version) {
 void Batch::PutStep(uint64_t job, const v1::StepReport& step) {
   Put(Family::kSteps, StepKey(job, step.step()), step.SerializeAsString());
 }
+void Batch::PutDecision(uint64_t job, const v1::SamplerDecision& decision) {
+  Put(Family::kSampler, DecisionKey(job, decision.version()), decision.SerializeAsString());
+}
 void Batch::PutLog(const RankKey& rank, int64_t offset, const std::string& bytes) {
   Put(Family::kLogs, LogKey(rank, offset), bytes);
 }

@@ -9,6 +9,7 @@
 #include "moe/v1/access_service.pb.h"
 #include "moe/v1/job.pb.h"
 #include "moe/v1/record.pb.h"
+#include "moe/v1/sampler.pb.h"
 #include "storage/rocks/keys.h"
 
 namespace moe::storage {
@@ -26,8 +27,9 @@ enum class Family {
   kRanks,
   kRendezvous,
   kTokens,
+  kSampler,
 };
-inline constexpr int kNumFamilies = 11;
+inline constexpr int kNumFamilies = 12;
 
 // A list of writes, in order; plain data until Store::Commit. Later writes of a key win.
 class Batch {
@@ -50,6 +52,7 @@ class Batch {
   void PutArtefact(const v1::ArtefactRecord& record);
   void DeleteArtefact(const std::string& name, int32_t version);
   void PutStep(uint64_t job, const v1::StepReport& step);
+  void PutDecision(uint64_t job, const v1::SamplerDecision& decision);
   void PutLog(const RankKey& rank, int64_t offset, const std::string& bytes);
   void PutAttempt(uint64_t job, int32_t attempt, const v1::AttemptRecord& record);
   void PutRank(const RankKey& rank, const v1::RankRecord& record);

@@ -42,6 +42,12 @@ std::string StepKey(uint64_t job, int64_t step) {
   return key;
 }
 
+std::string DecisionKey(uint64_t job, int64_t version) {
+  std::string key = JobKey(job);
+  AppendU64(static_cast<uint64_t>(version), &key);
+  return key;
+}
+
 std::string AttemptKey(uint64_t job, int32_t attempt) {
   std::string key = JobKey(job);
   AppendU32(static_cast<uint32_t>(attempt), &key);

@@ -23,6 +23,7 @@ struct RankKey {
 std::string JobKey(uint64_t job);
 std::string EventKey(uint64_t job, int64_t revision);
 std::string StepKey(uint64_t job, int64_t step);
+std::string DecisionKey(uint64_t job, int64_t version);
 std::string AttemptKey(uint64_t job, int32_t attempt);
 std::string RankRecordKey(const RankKey& rank);
 std::string LogKey(const RankKey& rank, int64_t offset);

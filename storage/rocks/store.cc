@@ -18,7 +18,7 @@ namespace {
 // In the order of enum Family. Stored: append only.
 constexpr std::array<const char*, kNumFamilies> kFamilyNames = {
     "meta", "jobs",     "events", "request_ids", "artefacts", "steps",
-    "logs", "attempts", "ranks",  "rendezvous",  "tokens"};
+    "logs", "attempts", "ranks",  "rendezvous",  "tokens",    "sampler"};
 
 absl::Status FromRocks(const rocksdb::Status& status, const std::string& what) {
   if (status.ok()) return absl::OkStatus();
@@ -274,6 +274,18 @@ absl::Status Store::ForEachRank(const std::function<void(RankKey, v1::RankRecord
         visit({ReadU64(key, 0), static_cast<int32_t>(ReadU32(key, 8)),
                static_cast<int32_t>(ReadU32(key, 12))},
               std::move(record));
+        return true;
+      });
+}
+
+absl::Status Store::ForEachDecision(
+    const std::function<void(uint64_t, v1::SamplerDecision)>& visit) const {
+  return impl_->Scan(
+      Family::kSampler, "", "",
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        MOE_ASSIGN_OR_RETURN(v1::SamplerDecision decision,
+                             impl_->Parse<v1::SamplerDecision>(Family::kSampler, value));
+        visit(ReadU64(key, 0), std::move(decision));
         return true;
       });
 }

@@ -70,6 +70,10 @@ class Store {
       const std::function<void(const std::string& token_sha256, v1::Token)>& visit) const;
   absl::Status ForEachRank(const std::function<void(RankKey, v1::RankRecord)>& visit) const;
 
+  // By job, then by version.
+  absl::Status ForEachDecision(
+      const std::function<void(uint64_t, v1::SamplerDecision)>& visit) const;
+
   absl::StatusOr<std::optional<v1::RequestRecord>> FindRequest(const std::string& request_id) const;
   absl::StatusOr<std::optional<v1::StepReport>> FindStep(uint64_t job, int64_t step) const;
   // Events of a job with a revision above `after_revision`, oldest first.

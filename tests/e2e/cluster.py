@@ -58,6 +58,7 @@ class Cluster:
         self.lease_ttl_ms = lease_ttl_ms
         self.worker_env = dict(worker_env or {})
         self.worker_flags = list(worker_flags)
+        self.coordinator_env = {}
         self.port, self.metrics_port = free_port(), free_port()
         self.worker_metrics_port = free_port()
         self.processes = {}
@@ -87,7 +88,7 @@ class Cluster:
             BIN / "moe-coordinator", "--listen", f"127.0.0.1:{self.port}",
             "--metrics-listen", f"127.0.0.1:{self.metrics_port}", "--data-dir", self.root / "coordinator",
             "--artefact-root", self.artefacts, "--lease-ttl-ms", self.lease_ttl_ms,
-            *flags])
+            *flags], env=self.coordinator_env)
         wait_for(lambda: self.alive("coordinator") and self.answers(self.port), "the coordinator")
 
     def start_worker(self, slots=1, worker_id="w1"):

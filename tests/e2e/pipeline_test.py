@@ -20,6 +20,9 @@ def get(url):
         return answer.read().decode()
 
 
+REFERENCE = json.dumps({domain: 5.0 for domain in tiny.DOMAINS})
+
+
 class PipelineTest(unittest.TestCase):
     """One cluster for the class: the pipeline has run when the first test starts."""
 
@@ -66,6 +69,7 @@ class PipelineTest(unittest.TestCase):
         """A training job that runs until the block ends; gives its id."""
         text = tiny.pipeline(self.model, self.corpus, steps=100_000, interval=200, name=name)
         text = train_only(text).replace("- name: train", f"- name: {name}")
+        text += f"      mixture: {{dynamic: {{interval_steps: 20, reference_losses: {REFERENCE}}}}}\n"
         submitted = json.loads(self.cluster.submit(text, "-o", "json").stdout)["jobs"]
         train = next(j["job_id"] for j in submitted if j["spec"]["name"] == name)
         try:

@@ -31,7 +31,7 @@ RULES = {
     "worker/construction": ["common", "storage/artefacts", "sampler", "worker/model",
                             "worker/kernels"],
     "worker/training": ["common", "storage/artefacts", "sampler", "planner", "worker/model",
-                        "worker/parallel", "worker/kernels"],
+                        "worker/parallel", "worker/evaluation", "worker/kernels"],
     "worker/evaluation": ["common", "storage/artefacts", "sampler", "worker/model"],
     "worker/rank": ["common", "storage/artefacts", "sampler", "worker"],
 }

@@ -33,11 +33,33 @@ double DomainLoss::MeanLoss() const {
                     : std::numeric_limits<double>::quiet_NaN();
 }
 
+std::vector<HeldoutBatch> HeldoutBatches(const sampler::Dataset& dataset,
+                                         const PerplexityOptions& options) {
+  std::vector<HeldoutBatch> batches;
+  for (int domain = 0; domain < static_cast<int>(dataset.domains().size()); ++domain) {
+    const int64_t samples = DomainSamples(dataset, domain, options);
+    for (int64_t first = 0; first < samples; first += options.batch_samples) {
+      batches.push_back({domain, first, std::min(options.batch_samples, samples - first)});
+    }
+  }
+  return batches;
+}
+
+DomainLoss MeasureBatch(model::Model& model, const sampler::Dataset& dataset,
+                        const HeldoutBatch& batch, int64_t sequence_length) {
+  const model::BatchResult result =
+      model.Evaluate(ReadBatch(dataset, batch.domain, batch.first, batch.count, sequence_length));
+  DomainLoss loss;
+  loss.domain = dataset.domains()[static_cast<size_t>(batch.domain)].name;
+  loss.samples = batch.count;
+  loss.tokens = batch.count * result.targets_per_sample;
+  for (const double sum : result.sample_loss_sum) loss.loss_sum += sum;
+  return loss;
+}
+
 int64_t CountSamples(const sampler::Dataset& dataset, const PerplexityOptions& options) {
   int64_t samples = 0;
-  for (size_t domain = 0; domain < dataset.domains().size(); ++domain) {
-    samples += DomainSamples(dataset, static_cast<int>(domain), options);
-  }
+  for (const HeldoutBatch& batch : HeldoutBatches(dataset, options)) samples += batch.count;
   return samples;
 }
 
@@ -45,22 +67,18 @@ std::vector<DomainLoss> MeasureDomains(model::Model& model, const sampler::Datas
                                        const PerplexityOptions& options,
                                        const std::function<bool(int64_t)>& keep_going) {
   std::vector<DomainLoss> losses;
+  for (const sampler::DatasetDomain& domain : dataset.domains()) {
+    losses.push_back({.domain = domain.name});
+  }
   int64_t done = 0;
-  for (size_t i = 0; i < dataset.domains().size(); ++i) {
-    const int domain = static_cast<int>(i);
-    DomainLoss& loss = losses.emplace_back();
-    loss.domain = dataset.domains()[i].name;
-    const int64_t samples = DomainSamples(dataset, domain, options);
-    for (int64_t first = 0; first < samples; first += options.batch_samples) {
-      const int64_t count = std::min(options.batch_samples, samples - first);
-      const model::BatchResult result =
-          model.Evaluate(ReadBatch(dataset, domain, first, count, options.sequence_length));
-      for (const double sum : result.sample_loss_sum) loss.loss_sum += sum;
-      loss.samples += count;
-      loss.tokens += count * result.targets_per_sample;
-      done += count;
-      if (!keep_going(done)) return losses;
-    }
+  for (const HeldoutBatch& batch : HeldoutBatches(dataset, options)) {
+    const DomainLoss loss = MeasureBatch(model, dataset, batch, options.sequence_length);
+    DomainLoss& sum = losses[static_cast<size_t>(batch.domain)];
+    sum.loss_sum += loss.loss_sum;
+    sum.samples += loss.samples;
+    sum.tokens += loss.tokens;
+    done += loss.samples;
+    if (!keep_going(done)) break;
   }
   return losses;
 }

@@ -27,13 +27,27 @@ struct DomainLoss {
   double MeanLoss() const;
 };
 
+// Samples that go through the model together.
+struct HeldoutBatch {
+  int domain = 0;
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+// What MeasureDomains reads, in its order: the first `max_samples_per_domain` held-out samples of
+// each domain.
+std::vector<HeldoutBatch> HeldoutBatches(const sampler::Dataset& dataset,
+                                         const PerplexityOptions& options);
+// One batch through the model, without documents being separated. The balance loss is not part of
+// it (the published code adds it in evaluation too).
+DomainLoss MeasureBatch(model::Model& model, const sampler::Dataset& dataset,
+                        const HeldoutBatch& batch, int64_t sequence_length);
+
 // Samples that MeasureDomains will read.
 int64_t CountSamples(const sampler::Dataset& dataset, const PerplexityOptions& options);
 
-// One entry per domain of the dataset, in its order: the first `max_samples_per_domain` held-out
-// samples of each, without documents being separated. The balance loss is not part of it (the
-// published code adds it in evaluation too). `keep_going` is called after every batch with the
-// samples done so far; when it returns false the rest is left out.
+// One entry per domain of the dataset, in its order. `keep_going` is called after every batch with
+// the samples done so far; when it returns false the rest is left out.
 std::vector<DomainLoss> MeasureDomains(model::Model& model, const sampler::Dataset& dataset,
                                        const PerplexityOptions& options,
                                        const std::function<bool(int64_t)>& keep_going);

@@ -61,6 +61,18 @@ std::vector<std::vector<std::string>> Table(const PerplexityReport& report) {
   return rows;
 }
 
+Json LossesByDomain(const PerplexityReport& report) {
+  Json models = Json::array();
+  for (const ModelLosses& model : report.models) {
+    Json domains = Json::object();
+    for (const DomainLoss& domain : model.domains) {
+      if (domain.tokens > 0) domains[domain.domain] = domain.MeanLoss();
+    }
+    models.push_back({{"label", model.label}, {"domains", std::move(domains)}});
+  }
+  return models;
+}
+
 std::string ToMarkdown(const PerplexityReport& report) {
   std::string text = "# Perplexity on held-out text\n\n";
   text += fmt::format(

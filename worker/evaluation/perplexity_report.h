@@ -30,6 +30,10 @@ struct PerplexityReport {
 // sample.
 std::vector<std::vector<std::string>> Table(const PerplexityReport& report);
 
+// [{"label": ..., "domains": {domain: mean loss}}]: all digits, for programs. Domains without a
+// sample are left out.
+Json LossesByDomain(const PerplexityReport& report);
+
 // The table in Markdown, under a heading that says how it was measured.
 std::string ToMarkdown(const PerplexityReport& report);
 // All numbers; a mean is null where there is none.

@@ -120,7 +120,8 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(JobContext& context) {
   const int64_t start_ms = clock.MonotonicMillis();
   MOE_RETURN_IF_ERROR(WriteReportFiles(report, context.run.output.dir));
   const double seconds = static_cast<double>(clock.MonotonicMillis() - start_ms) / 1000;
-  const Json metadata = {{"table", evaluation::Table(report)}};
+  const Json metadata = {{"table", evaluation::Table(report)},
+                         {"losses", evaluation::LossesByDomain(report)}};
   if (const absl::Status committed = HandIn(context.channel, context.run, metadata, seconds);
       !committed.ok()) {
     return StoppedOr(context.channel, committed);

@@ -56,6 +56,37 @@ absl::StatusOr<ResumePoint> ParseResume(const Json& json) {
   return resume;
 }
 
+absl::StatusOr<std::map<std::string, double>> ParseNumbers(const Json& json,
+                                                           const std::string& path) {
+  JsonReader reader(json, path);
+  std::map<std::string, double> numbers;
+  for (const auto& [name, value] : json.items()) numbers[name] = reader.Double(name);
+  MOE_RETURN_IF_ERROR(reader.status());
+  return numbers;
+}
+
+absl::Status ParseSampler(const Json& json, RunSpec& run) {
+  JsonReader reader(json, "run.json: sampler");
+  const Json& losses = reader.Object("reference_losses");
+  const Json& decisions = reader.Array("decisions");
+  MOE_RETURN_IF_ERROR(reader.status());
+  MOE_ASSIGN_OR_RETURN(run.reference_losses,
+                       ParseNumbers(losses, "run.json: sampler.reference_losses"));
+  for (const Json& decision : decisions) {
+    MOE_ASSIGN_OR_RETURN(MixtureDecision parsed,
+                         ParseMixtureDecision(decision, "run.json: sampler.decisions"));
+    run.mixture_decisions.push_back(std::move(parsed));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseDynamicMixture(const Json& json, TrainSpec& spec) {
+  SpecReader reader(json, "run.json: spec.mixture.dynamic");
+  spec.mixture_interval_steps = reader.IntFrom("interval_steps", 1);
+  spec.mixture_heldout_samples = reader.IntFrom("heldout_samples", 1);
+  return reader.status();
+}
+
 absl::Status ParseOptimizer(const Json& json, TrainSpec& spec) {
   SpecReader reader(json, "run.json: spec.optimizer");
   spec.learning_rate = reader.DoubleIn("learning_rate", 0, kInfinity);
@@ -101,11 +132,11 @@ absl::Status ParseMixture(const Json& json, TrainSpec& spec) {
   spec.mixture_preset = reader.String("preset", "");
   if (reader.Has("weights")) {
     const Json& weights = reader.Object("weights");
-    JsonReader weight_reader(weights, "run.json: spec.mixture.weights");
-    for (const auto& [domain, weight] : weights.items()) {
-      spec.mixture_weights[domain] = weight_reader.Double(domain);
-    }
-    MOE_RETURN_IF_ERROR(weight_reader.status());
+    MOE_ASSIGN_OR_RETURN(spec.mixture_weights,
+                         ParseNumbers(weights, "run.json: spec.mixture.weights"));
+  }
+  if (reader.Has("dynamic")) {
+    MOE_RETURN_IF_ERROR(ParseDynamicMixture(reader.Object("dynamic"), spec));
   }
   MOE_RETURN_IF_ERROR(reader.status());
   if (spec.mixture_preset.empty() == spec.mixture_weights.empty()) {
@@ -115,6 +146,18 @@ absl::Status ParseMixture(const Json& json, TrainSpec& spec) {
 }
 
 }  // namespace
+
+absl::StatusOr<MixtureDecision> ParseMixtureDecision(const Json& json, const std::string& path) {
+  JsonReader reader(json, path);
+  MixtureDecision decision;
+  decision.version = reader.Int("version");
+  decision.step = reader.Int("step");
+  decision.first_sample = reader.Int("first_sample");
+  const Json& weights = reader.Object("weights");
+  MOE_RETURN_IF_ERROR(reader.status());
+  MOE_ASSIGN_OR_RETURN(decision.weights, ParseNumbers(weights, path + ": weights"));
+  return decision;
+}
 
 absl::StatusOr<Input> RunSpec::FindInput(const std::string& field) const {
   const auto it = inputs.find(field);
@@ -154,6 +197,9 @@ absl::StatusOr<RunSpec> ParseRunSpec(const Json& json) {
   }
   if (reader.reader().Has("resume")) {
     MOE_ASSIGN_OR_RETURN(run.resume, ParseResume(json.at("resume")));
+  }
+  if (reader.reader().Has("sampler")) {
+    MOE_RETURN_IF_ERROR(ParseSampler(json.at("sampler"), run));
   }
   return run;
 }

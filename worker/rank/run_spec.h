@@ -36,6 +36,15 @@ struct ResumePoint {
   int64_t step = 0;
 };
 
+// A decision of the coordinator's sampler, here and in the order `mixture`.
+struct MixtureDecision {
+  int64_t version = 0;
+  int64_t step = 0;
+  int64_t first_sample = 0;
+  std::map<std::string, double> weights;  // by domain
+};
+absl::StatusOr<MixtureDecision> ParseMixtureDecision(const Json& json, const std::string& path);
+
 struct RunSpec {
   std::string job_id;
   std::string job_name;
@@ -45,7 +54,10 @@ struct RunSpec {
   Output output;
   std::map<std::string, Input> inputs;  // by field of the spec
   std::optional<ResumePoint> resume;
-  Json spec;  // the kind's part, for the parsers below
+  // Only for a dynamic mixture.
+  std::map<std::string, double> reference_losses;  // by domain
+  std::vector<MixtureDecision> mixture_decisions;  // by earlier attempts
+  Json spec;                                       // the kind's part, for the parsers below
 
   // INVALID_ARGUMENT where run.json has no such input.
   absl::StatusOr<Input> FindInput(const std::string& field) const;
@@ -96,6 +108,8 @@ struct TrainSpec {
   double clip_norm = 0;
   std::string mixture_preset;                     // empty where there are weights
   std::map<std::string, double> mixture_weights;  // by domain
+  int64_t mixture_interval_steps = 0;             // between decisions; 0 where it is static
+  int64_t mixture_heldout_samples = 0;            // of each domain, for a decision
   std::string compute_dtype;                      // "bf16" or "fp32"
   double balance_loss_weight = 0;
   bool gate_noise = true;

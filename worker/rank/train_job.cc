@@ -1,10 +1,8 @@
 // train: continual pre-training, on one or more ranks.
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "common/status.h"
@@ -18,6 +16,7 @@
 #include "worker/parallel/single_rank.h"
 #include "worker/rank/artefacts.h"
 #include "worker/rank/job.h"
+#include "worker/rank/mixture.h"
 #include "worker/rank/probe.h"
 #include "worker/training/random_start.h"
 #include "worker/training/trainer.h"
@@ -69,36 +68,6 @@ artefacts::ModelConfig TrainConfig(artefacts::ModelConfig config, const TrainSpe
   config.moe.balance_loss_weight = spec.balance_loss_weight;
   config.moe.add_noise = spec.gate_noise;
   return config;
-}
-
-absl::StatusOr<sampler::SampleSequence> MakeSequence(const TrainSpec& spec,
-                                                     const sampler::Dataset& dataset,
-                                                     const Input& dataset_input) {
-  std::vector<std::string> names;
-  for (const sampler::DatasetDomain& domain : dataset.domains()) names.push_back(domain.name);
-
-  std::vector<double> weights(names.size(), 0.0);
-  if (!spec.mixture_preset.empty()) {
-    MOE_ASSIGN_OR_RETURN(weights, sampler::MixturePreset(spec.mixture_preset, names));
-  }
-  for (const auto& [domain, weight] : spec.mixture_weights) {
-    const auto it = std::find(names.begin(), names.end(), domain);
-    if (it == names.end()) {
-      return InvalidArgument(
-          "mixture.weights names the domain \"{}\", which {} does not have; it "
-          "has {}",
-          domain, dataset_input.display_name(), fmt::join(names, ", "));
-    }
-    weights[it - names.begin()] = weight;
-  }
-  std::vector<sampler::SampleSequence::Domain> domains;
-  for (size_t i = 0; i < names.size(); ++i) {
-    domains.push_back({.name = names[i],
-                       .num_samples = dataset.NumSamples(sampler::Split::kTrain,
-                                                         static_cast<int>(i), spec.sequence_length),
-                       .weight = weights[i]});
-  }
-  return sampler::SampleSequence::Create(spec.seed, std::move(domains));
 }
 
 training::TrainOptions ToTrainOptions(const TrainSpec& spec, const RunSpec& run,
@@ -171,8 +140,9 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
       config, {.compute = compute,
                .load_estimator = spec.load_estimator == "compat" ? model::LoadEstimator::kCompat
                                                                  : model::LoadEstimator::kCorrect});
-  const training::TrainOptions options =
+  training::TrainOptions options =
       ToTrainOptions(spec, run, model_input.path, MeasurePeakFlops(compute));
+  MOE_ASSIGN_OR_RETURN(options.dynamic, ToDynamicOptions(spec, run, sequence));
   MOE_RETURN_IF_ERROR(training::Validate(options, model, *dataset, run.world_size));
   parallel::RunChannelRendezvous rendezvous(context.channel);
   const std::unique_ptr<parallel::Communicator> communicator =
@@ -182,11 +152,13 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
                    "steps", "loading");
   }
   ChannelObserver observer(context.channel);
+  ChannelDecisions decisions(context.channel, sequence);
   training::Trainer trainer(options, {.model = model,
                                       .dataset = *dataset,
                                       .sequence = sequence,
                                       .communicator = *communicator,
-                                      .observer = observer});
+                                      .observer = observer,
+                                      .decisions = &decisions});
   if (run.resume.has_value()) {
     spdlog::info("resuming step={} path={}", run.resume->step, run.resume->path);
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);

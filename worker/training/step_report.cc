@@ -9,7 +9,10 @@ Json ToJson(const StepReport& report) {
   }
   Json domains = Json::array();
   for (const StepReport::Domain& domain : report.domains) {
-    Json entry = {{"domain", domain.name}, {"samples", domain.samples}};
+    Json entry = {{"domain", domain.name},
+                  {"samples", domain.samples},
+                  {"weight", domain.weight},
+                  {"epochs", domain.epochs}};
     if (domain.loss.has_value()) entry["loss"] = *domain.loss;
     domains.push_back(std::move(entry));
   }
@@ -26,7 +29,8 @@ Json ToJson(const StepReport& report) {
           {"batch_crc32c", report.batch_crc32c},
           {"skipped", report.skipped},
           {"model_flops_per_second", report.model_flops_per_second},
-          {"model_flops_utilisation", report.model_flops_utilisation}};
+          {"model_flops_utilisation", report.model_flops_utilisation},
+          {"sampler_version", report.sampler_version}};
 }
 
 }  // namespace moe::training

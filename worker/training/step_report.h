@@ -16,6 +16,8 @@ struct StepReport {
     std::string name;
     int64_t samples = 0;         // since the start of the run
     std::optional<double> loss;  // mean over this step's samples, nats; none where there were none
+    double weight = 0;           // share that the step was drawn with
+    double epochs = 0;           // how often the domain has been gone through
   };
 
   int64_t step = 0;          // from 1
@@ -33,6 +35,7 @@ struct StepReport {
   std::string skipped;                 // "non_finite", "loss_spike"; empty: the update was made
   double model_flops_per_second = 0;   // over all ranks
   double model_flops_utilisation = 0;  // 0 where the ranks' peak is not known
+  int64_t sampler_version = 0;  // of the domain weights; 0 for the job's own
 };
 
 // The body of a `step` report (docs/formats/run-folder.md).

@@ -120,6 +120,12 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
       flops_per_token_(
           planner::CountFlops(model_.config(), options.sequence_length).PerTrainedToken()),
       routing_watch_(options.watch),
+      mixture_(options.dynamic, options.sequence_length, options.micro_batch_samples,
+               {.model = model_,
+                .dataset = dataset_,
+                .sequence = sequence_,
+                .communicator = communicator_,
+                .source = with.decisions}),
       checkpoint_writer_(
           options.checkpoint, model_.config(), model_.layout().arena_numel(), communicator_,
           {.on_written = [this](const auto& checkpoint) { observer_.OnCheckpoint(checkpoint); },
@@ -165,6 +171,12 @@ void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
   if (const absl::Status status = sequence_.Seek(progress_.data_cursor); !status.ok()) {
     throw CheckpointError(Annotate(status, path));
   }
+  if (const int64_t version = mixture_.VersionAt(progress_.data_cursor.next_index - 1);
+      progress_.sampler_version != version) {
+    throw CheckpointError(InvalidArgument(
+        "{}: its last step was drawn under decision {} on domain weights, the journal has {} there",
+        path, progress_.sampler_version, version));
+  }
   progress_.world_size = communicator_.world_size();
   parameters_ = loaded->parameters;
   exp_avg_ = loaded->exp_avg;
@@ -177,7 +189,9 @@ TrainResult Trainer::Run() {
   MOE_CHECK(parameters_.defined());  // Start or Resume comes first
   StopReason stop = StopReason::kNone;
   while (progress_.step < options_.steps && stop == StopReason::kNone) {
-    stop = RunStep();
+    stop = mixture_.Update(progress_.step, progress_.tokens,
+                           [this] { return observer_.stop_requested(); });
+    if (stop == StopReason::kNone) stop = RunStep();
     const bool due = progress_.step % options_.checkpoint_interval_steps == 0;
     const bool last = progress_.step == options_.steps;
     if (stop == StopReason::kDrain || (stop == StopReason::kNone && (due || last))) {
@@ -240,6 +254,7 @@ StopReason Trainer::RunStep() {
   progress_.step = step;
   progress_.tokens += step_tokens;
   progress_.data_cursor = sequence_.cursor();
+  progress_.sampler_version = mixture_.VersionAt(first_sample);
   result_.last_loss = loss;
 
   if (is_first_rank) {
@@ -262,7 +277,8 @@ StopReason Trainer::RunStep() {
                       .batch_crc32c = statistics.batch_crc32c,
                       .skipped = is_skipped ? TroubleName(verdict.trouble) : "",
                       .model_flops_per_second = flops,
-                      .model_flops_utilisation = peak_flops > 0 ? flops / peak_flops : 0.0});
+                      .model_flops_utilisation = peak_flops > 0 ? flops / peak_flops : 0.0,
+                      .sampler_version = progress_.sampler_version});
   }
   CrashPoint("after_report");
   return stop;
@@ -401,11 +417,15 @@ std::vector<StepReport::Domain> Trainer::DomainReports(
     loss_sums[domain] += sample_loss_sums[i];
     ++samples[domain];
   }
+  const std::vector<double>& weights = sequence_.WeightsAt(progress_.data_cursor.next_index - 1);
+  const std::vector<double> epochs = sequence_.Epochs();
   std::vector<StepReport::Domain> reports;
   for (size_t i = 0; i < domains.size(); ++i) {
     StepReport::Domain report = {.name = domains[i].name,
                                  .samples = progress_.data_cursor.domain_samples[i],
-                                 .loss = std::nullopt};
+                                 .loss = std::nullopt,
+                                 .weight = weights[i],
+                                 .epochs = epochs[i]};
     if (samples[i] > 0) {
       report.loss = loss_sums[i] / static_cast<double>(samples[i] * (options_.sequence_length - 1));
     }
@@ -415,6 +435,7 @@ std::vector<StepReport::Domain> Trainer::DomainReports(
 }
 
 void Trainer::SaveCheckpoint() {
+  if (result_.checkpoint == checkpoint_writer_.Path(progress_.step)) return;  // is there
   checkpoint_writer_.Save(progress_, parameters_, exp_avg_, exp_avg_sq_);
   result_.checkpoint = checkpoint_writer_.Path(progress_.step);
 }

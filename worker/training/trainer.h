@@ -30,6 +30,7 @@
 #include "worker/parallel/communicator.h"
 #include "worker/training/adamw.h"
 #include "worker/training/checkpoint_writer.h"
+#include "worker/training/dynamic_mixture.h"
 #include "worker/training/progress.h"
 #include "worker/training/schedule.h"
 #include "worker/training/step_report.h"
@@ -76,6 +77,7 @@ struct TrainOptions {
   LearningRateRatios learning_rate_ratios;
   WatchPolicy watch;
   double peak_flops_per_rank = 0;  // of matrix products; 0 where not measured
+  DynamicMixtureOptions dynamic = {};
 };
 
 // INVALID_ARGUMENT with value, limit and fix. Cheap; the trainer's constructor calls it as well.
@@ -123,6 +125,7 @@ class Trainer {
     sampler::SampleSequence sequence;  // at its start
     parallel::Communicator& communicator;
     TrainObserver& observer;
+    DecisionSource* decisions = nullptr;  // where options.dynamic has an interval
   };
 
   // std::invalid_argument where Validate refuses.
@@ -182,6 +185,7 @@ class Trainer {
   at::Tensor gradients_;   // fp32 [P]; zero between steps
   at::Tensor exp_avg_;     // fp32 [owned]
   at::Tensor exp_avg_sq_;  // fp32 [owned]
+  DynamicMixture mixture_;
   Progress progress_;
   RoutingWatch routing_watch_;
   // Where Rollback goes while this process has not written a checkpoint.

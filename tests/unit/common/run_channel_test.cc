@@ -218,6 +218,21 @@ TEST_F(RunChannelTest, WaitForCommit_GivesTheCoordinatorsDecision) {
   EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("bad CRC"));
 }
 
+TEST_F(RunChannelTest, WaitForMixture_GivesTheDecisionAfterThatStepAndEndsWithAStop) {
+  const auto channel = OpenRank();
+  Worker worker(RunDir());
+  const Json third = {{"type", "mixture"}, {"step", 3}, {"weights", {{"c4", 0.1}}}};
+  worker.Say({{"type", "mixture"}, {"step", 2}});
+  auto waiting = std::async(std::launch::async, [&] { return channel->WaitForMixture(3); });
+  worker.Say(third);
+  worker.Say({{"type", "mixture"}, {"step", 3}});  // what has been said stays
+  EXPECT_EQ(*waiting.get(), third);
+  EXPECT_EQ(*channel->WaitForMixture(3), third);
+  auto stopped = std::async(std::launch::async, [&] { return channel->WaitForMixture(4); });
+  worker.Say({{"type", "stop"}, {"reason", "drain"}});
+  EXPECT_TRUE(absl::IsCancelled(stopped.get().status()));
+}
+
 TEST_F(RunChannelTest, WaitForCommit_EndsWithAStop) {
   auto channel = OpenRank();
   Worker worker(RunDir());

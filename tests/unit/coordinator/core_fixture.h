@@ -200,11 +200,13 @@ class CoreFixture : public ::testing::Test {
         .lease_ttl_ms = 30000, .lease_margin_ms = 6000, .heartbeat_interval_ms = 5000});
     queue_ = std::make_unique<InlineQueue>(store_.get(), &clock_,
                                            [this](Turn& turn) { supervisor_->BeforeCommit(turn); });
+    sampler_ = std::make_unique<DomainSampler>(store_.get(), jobs_.get());
     supervisor_ =
         std::make_unique<Supervisor>(Supervisor::Options{.artefact_root = folder_ / "artefacts"},
                                      Supervisor::Parts{.store = store_.get(),
                                                        .jobs = jobs_.get(),
                                                        .catalog = catalog_.get(),
+                                                       .sampler = sampler_.get(),
                                                        .workers = workers_.get(),
                                                        .files = &files_,
                                                        .file_work = &file_work_,
@@ -212,12 +214,14 @@ class CoreFixture : public ::testing::Test {
                                                        .observer = &observer_});
     ASSERT_TRUE(jobs_->Load().ok());
     ASSERT_TRUE(catalog_->Load().ok());
+    ASSERT_TRUE(sampler_->Load().ok());
     ASSERT_TRUE(supervisor_->Load(clock_.MonotonicMillis()).ok());
   }
 
   void CloseCore() {
     sessions_.clear();
     supervisor_.reset();
+    sampler_.reset();
     queue_.reset();
     workers_.reset();
     catalog_.reset();
@@ -442,6 +446,7 @@ class CoreFixture : public ::testing::Test {
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<WorkerRegistry> workers_;
   std::unique_ptr<InlineQueue> queue_;
+  std::unique_ptr<DomainSampler> sampler_;
   std::unique_ptr<Supervisor> supervisor_;
   std::map<std::string, std::shared_ptr<FakeSession>> sessions_;
 };

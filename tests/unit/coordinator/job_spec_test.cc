@@ -157,6 +157,25 @@ TEST(JobSpecTest, SharingInter_GetsItsDefaults_AndWaitsForItsText) {
   EXPECT_EQ(construct.importance().kernel(), "l1");
 }
 
+TEST(JobSpecTest, DynamicMixture_DecidesEvery2500MillionTokensAndNeedsItsReference) {
+  Pipeline p;
+  p.train().mutable_mixture()->mutable_dynamic()->mutable_reference()->set_artefact("dense");
+  p.jobs[3].set_name("dense");
+  p.evaluate().mutable_models()->RemoveLast();  // the trained one, which needs train
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ((*complete)[2].needs, (std::vector<int>{0, 1, 3}));
+  const v1::DynamicMixture& dynamic = (*complete)[2].spec.train().mixture().dynamic();
+  EXPECT_EQ(dynamic.rule(), "sheared");
+  EXPECT_EQ(dynamic.interval_tokens(), 2'500'000'000);
+  EXPECT_EQ(dynamic.interval_steps(), 76294);  // of 8 x 4096 tokens
+  EXPECT_EQ(dynamic.heldout_samples(), 16);
+  // What is stored can be submitted again.
+  std::vector<v1::JobSpec> again;
+  for (const CompleteJob& job : *complete) again.push_back(job.spec);
+  EXPECT_TRUE(CompletePipeline(again, p.facts).ok());
+}
+
 struct BadCase {
   const char* name;
   std::function<void(Pipeline&)> change;
@@ -388,6 +407,34 @@ INSTANTIATE_TEST_SUITE_P(
                   (*p.train().mutable_mixture()->mutable_weights())["books"] = 0;
                 },
                 {"mixture.weights.books=0", "above 0"}},
+        BadCase{"DynamicWithoutReference",
+                [](Pipeline& p) { p.train().mutable_mixture()->mutable_dynamic(); },
+                {"either reference_losses", "or reference"}},
+        BadCase{"DynamicUnknownRule",
+                [](Pipeline& p) {
+                  p.train().mutable_mixture()->mutable_dynamic()->set_rule("papr");
+                },
+                {"mixture.dynamic.rule='papr'", "did you mean 'paper'?"}},
+        BadCase{"DynamicReferenceOfUnknownDomain",
+                [](Pipeline& p) {
+                  v1::DynamicMixture& dynamic = *p.train().mutable_mixture()->mutable_dynamic();
+                  (*dynamic.mutable_reference_losses())["book"] = 2;
+                },
+                {"mixture.dynamic.reference_losses.book", "did you mean 'books'?"}},
+        BadCase{"DynamicReferenceThatIsNoReport",
+                [](Pipeline& p) {
+                  v1::DynamicMixture& dynamic = *p.train().mutable_mixture()->mutable_dynamic();
+                  *dynamic.mutable_reference() = p.train().dataset();
+                },
+                {"mixture.dynamic.reference", "give a report"}},
+        BadCase{"DynamicBothIntervals",
+                [](Pipeline& p) {
+                  v1::DynamicMixture& dynamic = *p.train().mutable_mixture()->mutable_dynamic();
+                  (*dynamic.mutable_reference_losses())["books"] = 2;
+                  dynamic.set_interval_steps(5);
+                  dynamic.set_interval_tokens(1);
+                },
+                {"interval_tokens=1 and interval_steps=5"}},
         BadCase{"LearningRate",
                 [](Pipeline& p) { p.train().mutable_optimizer()->set_learning_rate(-1); },
                 {"optimizer.learning_rate=-1"}},

@@ -185,7 +185,8 @@ TrainOptions ToOptions(const TinyRun& run) {
                          .inputs = {"tiny-model:1", "tiny:1"},
                          .tokenizer_folder = run.dataset_folder},
           .learning_rate_ratios = run.learning_rate_ratios,
-          .watch = run.watch};
+          .watch = run.watch,
+          .dynamic = run.dynamic};
 }
 
 TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
@@ -204,7 +205,8 @@ TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
                    .dataset = *dataset,
                    .sequence = Value(sampler::SampleSequence::Create(run.seed, domains)),
                    .communicator = communicator,
-                   .observer = observer});
+                   .observer = observer,
+                   .decisions = run.decisions});
   if (run.resume.has_value()) {
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
   } else {

@@ -63,6 +63,9 @@ struct TinyRun {
   std::optional<WrittenCheckpoint> resume = std::nullopt;
   LearningRateRatios learning_rate_ratios = {};
   WatchPolicy watch = {};
+  // Where the domain weights change: what earlier attempts know, and who decides.
+  DynamicMixtureOptions dynamic = {};
+  DecisionSource* decisions = nullptr;
   // Changes the parameters of a fresh start.
   void (*spoil)(const model::ParameterLayout& layout, at::Tensor& parameters) = nullptr;
 };

@@ -1,0 +1,138 @@
+#include "coordinator/services/sampler_service.h"
+
+#include <utility>
+
+#include "common/status.h"
+#include "coordinator/services/caller.h"
+#include "coordinator/services/unary.h"
+
+namespace moe::coordinator {
+namespace {
+
+std::string NameOf(const Access::Caller& caller) {
+  return caller.user.empty() ? "a user" : caller.user;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::JobRecord*> SamplerServiceImpl::Find(const std::string& job) const {
+  MOE_ASSIGN_OR_RETURN(v1::JobRecord * record, core_.jobs->FindByIdOrName(job));
+  if (record->job().spec().train().mixture().has_dynamic()) return record;
+  return FailedPrecondition(
+      "job {} ('{}') has no dynamic mixture; its weights are those of its job file",
+      record->job().job_id(), record->job().spec().name());
+}
+
+const Journal& SamplerServiceImpl::JournalOf(const v1::JobRecord& record) const {
+  return core_.sampler->JournalOf(*ParseJobId(record.job().job_id()));
+}
+
+void SamplerServiceImpl::Change(const grpc::CallbackServerContext& context, const std::string& job,
+                                const Finish& finish,
+                                std::function<absl::Status(Turn&, v1::JobRecord&)> change) {
+  core_.queue->Change([this, caller = CallerOf(core_, context), job, finish,
+                       change = std::move(change)](Turn& turn) {
+    const absl::StatusOr<v1::JobRecord*> record = Find(job);
+    absl::Status status = record.status();
+    if (status.ok()) status = CheckMayChange(core_, caller, (*record)->job());
+    if (status.ok()) status = change(turn, **record);
+    turn.After([finish, status] { finish(status); });
+  });
+}
+
+grpc::ServerUnaryReactor* SamplerServiceImpl::GetSampler(grpc::CallbackServerContext* context,
+                                                         const v1::GetSamplerRequest* request,
+                                                         v1::GetSamplerResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "GetSampler", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto record = Find(request->job());
+    if (!record.ok()) return finish(record.status());
+    const v1::DynamicMixture& spec = (*record)->job().spec().train().mixture().dynamic();
+    response->set_job_id((*record)->job().job_id());
+    *response->mutable_state() = (*record)->sampler();
+    response->set_interval_steps(spec.interval_steps());
+    response->set_rule(spec.rule());
+    if (!JournalOf(**record).empty()) *response->mutable_newest() = JournalOf(**record).back();
+    finish(absl::OkStatus());
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* SamplerServiceImpl::ListDecisions(grpc::CallbackServerContext* context,
+                                                            const v1::ListDecisionsRequest* request,
+                                                            v1::ListDecisionsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "ListDecisions", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto record = Find(request->job());
+    if (!record.ok()) return finish(record.status());
+    response->set_job_id((*record)->job().job_id());
+    const Journal& journal = JournalOf(**record);
+    response->mutable_decisions()->Assign(journal.begin(), journal.end());
+    finish(absl::OkStatus());
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* SamplerServiceImpl::PinWeights(grpc::CallbackServerContext* context,
+                                                         const v1::PinWeightsRequest* request,
+                                                         v1::PinWeightsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  Change(*context, request->job(), FinishUnary(core_.metrics, "PinWeights", reactor),
+         [this, request, response, user = NameOf(CallerOf(core_, *context))](
+             Turn& turn, v1::JobRecord& record) {
+           const absl::Status status = core_.sampler->Pin(
+               turn, record, user, {request->weights().begin(), request->weights().end()});
+           *response->mutable_state() = record.sampler();
+           return status;
+         });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* SamplerServiceImpl::UnpinWeights(grpc::CallbackServerContext* context,
+                                                           const v1::UnpinWeightsRequest* request,
+                                                           v1::UnpinWeightsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  Change(*context, request->job(), FinishUnary(core_.metrics, "UnpinWeights", reactor),
+         [this, response](Turn& turn, v1::JobRecord& record) {
+           const absl::Status status = core_.sampler->Unpin(turn, record);
+           *response->mutable_state() = record.sampler();
+           return status;
+         });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* SamplerServiceImpl::RollBackWeights(
+    grpc::CallbackServerContext* context, const v1::RollBackWeightsRequest* request,
+    v1::RollBackWeightsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  Change(*context, request->job(), FinishUnary(core_.metrics, "RollBackWeights", reactor),
+         [this, request, response, user = NameOf(CallerOf(core_, *context))](
+             Turn& turn, v1::JobRecord& record) {
+           const absl::Status status =
+               core_.sampler->RollBack(turn, record, user, request->version());
+           *response->mutable_state() = record.sampler();
+           return status;
+         });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* SamplerServiceImpl::ReplayDecisions(
+    grpc::CallbackServerContext* context, const v1::ReplayDecisionsRequest* request,
+    v1::ReplayDecisionsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "ReplayDecisions", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const auto record = Find(request->job());
+    if (!record.ok()) return finish(record.status());
+    const Journal& journal = JournalOf(**record);
+    response->set_job_id((*record)->job().job_id());
+    response->set_decisions(static_cast<int64_t>(journal.size()));
+    for (std::string& problem : Replay(journal)) response->add_mismatches(std::move(problem));
+    finish(absl::OkStatus());
+  });
+  return reactor;
+}
+
+}  // namespace moe::coordinator

@@ -1,0 +1,179 @@
+#include "worker/training/dynamic_mixture.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "common/check.h"
+#include "common/crash_point.h"
+#include "common/status.h"
+#include "worker/evaluation/perplexity.h"
+#include "worker/training/trainer.h"
+
+namespace moe::training {
+namespace {
+
+evaluation::PerplexityOptions HeldoutOptions(int64_t sequence_length, int64_t samples,
+                                             int64_t batch_samples) {
+  return {.sequence_length = sequence_length,
+          .max_samples_per_domain = samples,
+          .batch_samples = batch_samples};
+}
+
+}  // namespace
+
+Json ToJson(const DomainLossReport& report) {
+  Json domains = Json::array();
+  for (const DomainLossReport::Domain& domain : report.domains) {
+    domains.push_back({{"domain", domain.name},
+                       {"loss", domain.loss},
+                       {"weight", domain.weight},
+                       {"epochs", domain.epochs}});
+  }
+  return {{"step", report.step},
+          {"tokens", report.tokens},
+          {"version", report.version},
+          {"next_sample", report.next_sample},
+          {"domains", std::move(domains)}};
+}
+
+DynamicMixture::DynamicMixture(DynamicMixtureOptions options, int64_t sequence_length,
+                               int64_t batch_samples, Collaborators collaborators)
+    : options_(std::move(options)),
+      sequence_length_(sequence_length),
+      batch_samples_(batch_samples),
+      with_(collaborators) {
+  if (options_.interval_steps == 0) return;
+  MOE_CHECK(with_.source != nullptr);
+  const std::vector<double>& weights = with_.sequence.WeightsAt(0);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] > 0 && with_.dataset.NumSamples(sampler::Split::kHeldout, static_cast<int>(i),
+                                                   sequence_length_) == 0) {
+      throw std::invalid_argument(fmt::format(
+          "domain {} has no held-out sample of {} tokens to measure its loss on: use a smaller "
+          "sequence_length, or a dataset with a larger heldout_fraction",
+          with_.dataset.domains()[i].name, sequence_length_));
+    }
+  }
+  for (const WeightDecision& decision : options_.decided) Apply(decision);
+}
+
+void DynamicMixture::Apply(const WeightDecision& decision) {
+  const absl::Status status =
+      with_.sequence.ChangeWeights({decision.first_sample, decision.weights});
+  if (!status.ok()) {
+    throw std::invalid_argument(
+        fmt::format("decision {} on domain weights: {}", decision.version, Message(status)));
+  }
+  decided_.push_back(decision);
+}
+
+bool DynamicMixture::IsDue(int64_t step) const {
+  if (options_.interval_steps == 0 || step == 0 || step % options_.interval_steps != 0) {
+    return false;
+  }
+  return std::none_of(decided_.begin(), decided_.end(),
+                      [&](const WeightDecision& decision) { return decision.step == step; });
+}
+
+int64_t DynamicMixture::VersionAt(int64_t sample) const {
+  int64_t version = 0;
+  for (const WeightDecision& decision : decided_) {
+    if (decision.first_sample <= sample) version = decision.version;
+  }
+  return version;
+}
+
+std::vector<double> DynamicMixture::Measure() {
+  const std::vector<double>& weights = with_.sequence.WeightsAt(0);
+  const std::vector<evaluation::HeldoutBatch> batches = evaluation::HeldoutBatches(
+      with_.dataset, HeldoutOptions(sequence_length_, options_.heldout_samples, batch_samples_));
+  // Batches are dealt out to the ranks; each is computed and added up alike wherever that is.
+  const size_t world_size = static_cast<size_t>(with_.communicator.world_size());
+  std::vector<double> mine(batches.size(), 0.0);
+  for (size_t i = static_cast<size_t>(with_.communicator.rank()); i < batches.size();
+       i += world_size) {
+    if (weights[static_cast<size_t>(batches[i].domain)] == 0) continue;
+    mine[i] =
+        evaluation::MeasureBatch(with_.model, with_.dataset, batches[i], sequence_length_).loss_sum;
+  }
+  std::vector<double> all(batches.size() * world_size);
+  with_.communicator.AllGatherBytes(mine.data(), mine.size() * sizeof(double), all.data());
+
+  std::vector<double> sums(weights.size(), 0.0), tokens(weights.size(), 0.0);
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const size_t domain = static_cast<size_t>(batches[i].domain);
+    sums[domain] += all[i % world_size * batches.size() + i];
+    tokens[domain] += static_cast<double>(batches[i].count * (sequence_length_ - 1));
+  }
+  std::vector<double> losses;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    losses.push_back(weights[i] > 0 ? sums[i] / tokens[i]
+                                    : std::numeric_limits<double>::quiet_NaN());
+  }
+  return losses;
+}
+
+DomainLossReport DynamicMixture::ReportOf(int64_t step, int64_t tokens,
+                                          const std::vector<double>& losses) const {
+  const int64_t next = with_.sequence.cursor().next_index;
+  DomainLossReport report{.step = step,
+                          .tokens = tokens,
+                          .version = VersionAt(next),
+                          .next_sample = next,
+                          .domains = {}};
+  const std::vector<double>& weights = with_.sequence.WeightsAt(next);
+  const std::vector<double> epochs = with_.sequence.Epochs();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (std::isnan(losses[i]) && with_.sequence.WeightsAt(0)[i] == 0) continue;
+    const std::string& name = with_.dataset.domains()[i].name;
+    if (!std::isfinite(losses[i])) {
+      throw NonFiniteLoss(
+          fmt::format("step {}: the held-out loss of domain {} is {}", step, name, losses[i]));
+    }
+    report.domains.push_back(
+        {.name = name, .loss = losses[i], .weight = weights[i], .epochs = epochs[i]});
+  }
+  return report;
+}
+
+StopReason DynamicMixture::Update(int64_t step, int64_t tokens,
+                                  const std::function<StopReason()>& stop_requested) {
+  if (!IsDue(step)) return StopReason::kNone;
+  const DomainLossReport report = ReportOf(step, tokens, Measure());
+  CrashPoint("before_domain_losses");
+
+  // What rank 0 was told, as the doubles that ranks exchange: why to stop, or the decision's three
+  // numbers and its weights.
+  constexpr size_t kHead = 4;
+  std::vector<double> told(kHead + with_.dataset.domains().size(), 0.0);
+  if (with_.communicator.rank() == 0) {
+    const absl::StatusOr<WeightDecision> decision = with_.source->Decide(report);
+    if (decision.ok()) {
+      told[1] = static_cast<double>(decision->version);
+      told[2] = static_cast<double>(decision->step);
+      told[3] = static_cast<double>(decision->first_sample);
+      std::copy(decision->weights.begin(), decision->weights.end(), told.begin() + kHead);
+    } else if (absl::IsCancelled(decision.status())) {
+      told[0] = static_cast<double>(stop_requested());
+    } else {
+      throw std::runtime_error(
+          fmt::format("domain weights after step {}: {}", step, Message(decision.status())));
+    }
+  }
+  with_.communicator.BroadcastBytes(told.data(), told.size() * sizeof(double), 0);
+  const StopReason stop = static_cast<StopReason>(static_cast<int>(told[0]));
+  if (stop != StopReason::kNone) return stop;
+  CrashPoint("after_decision");
+  Apply({.version = static_cast<int64_t>(told[1]),
+         .step = static_cast<int64_t>(told[2]),
+         .first_sample = static_cast<int64_t>(told[3]),
+         .weights = {told.begin() + kHead, told.end()}});
+  return StopReason::kNone;
+}
+
+}  // namespace moe::training
