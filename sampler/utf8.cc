@@ -1,5 +1,6 @@
 #include "sampler/utf8.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -34,6 +35,8 @@ int SequenceLength(const unsigned char* p, const unsigned char* end) {
   return length;
 }
 
+bool StartsCharacter(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
+
 }  // namespace
 
 int64_t RepairUtf8(std::string& text) {
@@ -64,6 +67,16 @@ int64_t RepairUtf8(std::string& text) {
     text = std::move(repaired);
   }
   return replaced;
+}
+
+int64_t CountCharacters(const std::string& text) {
+  return std::count_if(text.begin(), text.end(), StartsCharacter);
+}
+
+std::string FirstCharacters(const std::string& text, int64_t count) {
+  size_t end = 0;
+  while (end < text.size() && (!StartsCharacter(text[end]) || count-- > 0)) ++end;
+  return text.substr(0, end);
 }
 
 }  // namespace moe::sampler

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace moe::sampler {
 
@@ -10,5 +11,17 @@ namespace moe::sampler {
 // and the WHATWG decoder do (Unicode 15, section 3.9, "Substitution of Maximal Subparts"). Returns
 // how many replacements there were; the text is untouched where there are none.
 int64_t RepairUtf8(std::string& text);
+
+// How many bytes the character at `offset` of valid UTF-8 has.
+inline size_t CharacterBytes(std::string_view text, size_t offset) {
+  const auto lead = static_cast<unsigned char>(text[offset]);
+  return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+// How many characters (code points) valid UTF-8 has.
+int64_t CountCharacters(const std::string& text);
+
+// The first `count` characters of valid UTF-8.
+std::string FirstCharacters(const std::string& text, int64_t count);
 
 }  // namespace moe::sampler

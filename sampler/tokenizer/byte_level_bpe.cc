@@ -9,23 +9,26 @@
 #include "sampler/tokenizer/added_tokens.h"
 #include "sampler/tokenizer/bpe_merger.h"
 #include "sampler/tokenizer/byte_alphabet.h"
+#include "sampler/tokenizer/gpt2_words.h"
 #include "sampler/tokenizer/regex_splitter.h"
 #include "sampler/utf8.h"
 
 namespace moe::sampler {
 namespace {
 
-// The regular expression inside the ByteLevel step.
-constexpr char kGpt2Pattern[] =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+// The pre-tokenizer.
+struct Splitters {
+  std::vector<std::unique_ptr<RegexSplitter>> steps;  // each splits the pieces of the one before
+  // What the steps come to, where gpt2_words.h can do it for ASCII.
+  enum class Known { kNone, kGpt2, kSingleDigitsThenGpt2 } known = Known::kNone;
+};
 
 class ByteLevelBpe final : public Tokenizer {
  public:
   struct Parts {
     AddedTokens added_raw;         // found in the text as it is
     AddedTokens added_normalized;  // found in what is left; with no normalizer, the same text
-    std::vector<std::unique_ptr<RegexSplitter>>
-        splitters;  // each splits the pieces of the one before
+    Splitters splitters;
     std::optional<BpeMerger> merger;
     std::vector<std::string> bytes_of_id;
   };
@@ -69,8 +72,28 @@ class ByteLevelBpe final : public Tokenizer {
 
   absl::Status EncodePlain(std::string_view text, std::vector<int32_t>& ids) const {
     if (text.empty()) return absl::OkStatus();
+    if (parts_.splitters.known == Splitters::Known::kNone) return EncodeByRegex(text, ids);
+    const bool single_digits = parts_.splitters.known == Splitters::Known::kSingleDigitsThenGpt2;
+    std::vector<std::string_view> words;
+    for (size_t begin = 0; begin < text.size();) {
+      bool is_ascii = false;
+      const size_t end = IndependentStretch(text, begin, is_ascii);
+      const std::string_view stretch = text.substr(begin, end - begin);
+      begin = end;
+      if (!is_ascii) {
+        MOE_RETURN_IF_ERROR(EncodeByRegex(stretch, ids));
+        continue;
+      }
+      words.clear();
+      SplitAsciiWords(stretch, single_digits, words);
+      for (const std::string_view word : words) parts_.merger->Encode(word, ids);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodeByRegex(std::string_view text, std::vector<int32_t>& ids) const {
     std::vector<std::string_view> pieces = {text}, split;
-    for (const auto& splitter : parts_.splitters) {
+    for (const auto& splitter : parts_.splitters.steps) {
       split.clear();
       for (const std::string_view piece : pieces) {
         MOE_RETURN_IF_ERROR(splitter->Split(piece, split));
@@ -125,15 +148,14 @@ absl::Status AddSplitter(const Json& step, const std::string& path,
       reader.path(), type);
 }
 
-absl::StatusOr<std::vector<std::unique_ptr<RegexSplitter>>> ReadPreTokenizer(
-    const Json& pre_tokenizer, const std::string& path) {
+absl::StatusOr<Splitters> ReadPreTokenizer(const Json& pre_tokenizer, const std::string& path) {
   JsonReader reader(pre_tokenizer, path + ": pre_tokenizer");
   Json steps = Json::array({pre_tokenizer});
   if (reader.String("type") == "Sequence") steps = reader.Array("pretokenizers");
   MOE_RETURN_IF_ERROR(reader.status());
-  std::vector<std::unique_ptr<RegexSplitter>> splitters;
+  Splitters splitters;
   for (size_t i = 0; i + 1 < steps.size(); ++i) {
-    MOE_RETURN_IF_ERROR(AddSplitter(steps[i], path, splitters));
+    MOE_RETURN_IF_ERROR(AddSplitter(steps[i], path, splitters.steps));
   }
   if (steps.empty()) return InvalidArgument("{}: pre_tokenizer is an empty Sequence", path);
   JsonReader last(steps.back(), path + ": pre_tokenizer");
@@ -147,7 +169,12 @@ absl::StatusOr<std::vector<std::unique_ptr<RegexSplitter>>> ReadPreTokenizer(
     return InvalidArgument("{}: ByteLevel with add_prefix_space is not supported", path);
   }
   if (last.Bool("use_regex", true)) {
-    MOE_ASSIGN_OR_RETURN(splitters.emplace_back(), RegexSplitter::Create(kGpt2Pattern));
+    MOE_ASSIGN_OR_RETURN(splitters.steps.emplace_back(), RegexSplitter::Create(kGpt2Pattern));
+    if (steps.size() == 1) splitters.known = Splitters::Known::kGpt2;
+    if (steps.size() == 2 && steps[0].value("type", "") == "Digits" &&
+        steps[0].value("individual_digits", false)) {
+      splitters.known = Splitters::Known::kSingleDigitsThenGpt2;
+    }
   }
   MOE_RETURN_IF_ERROR(last.status());
   return splitters;
@@ -258,7 +285,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevelBpe(TokenizerFiles files
   }
   for (const Json& item : model.Array("merges")) {
     MOE_ASSIGN_OR_RETURN(const auto merge, ReadMerge(item, path));
-    options.merges.emplace_back(BytesOfToken(merge.first), BytesOfToken(merge.second));
+    options.rules.push_back({.left = BytesOfToken(merge.first),
+                             .right = BytesOfToken(merge.second),
+                             .rank = static_cast<int32_t>(options.rules.size())});
   }
   const std::string unknown = model.String("unk_token", "");
   options.fuse_unknown = model.Bool("fuse_unk", false);

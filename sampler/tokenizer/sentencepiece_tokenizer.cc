@@ -1,8 +1,11 @@
 #include "sampler/tokenizer/sentencepiece_tokenizer.h"
 
+#include <optional>
+
 #include "common/check.h"
 #include "common/json.h"
 #include "common/status.h"
+#include "sampler/tokenizer/sentencepiece_bpe.h"
 #include "sampler/tokenizer/sentencepiece_model.h"
 #include "sampler/utf8.h"
 
@@ -13,12 +16,19 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(TokenizerSettings settings, TokenizerFiles files,
                          std::unique_ptr<SentencePieceModel> model)
-      : Tokenizer(settings, std::move(files)), model_(std::move(model)) {}
+      : Tokenizer(settings, std::move(files)),
+        model_(std::move(model)),
+        bpe_(SentencePieceBpe::FromModel(this->files().files.at("tokenizer.model"))) {}
 
   absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) const override {
     std::string repaired = text;
     RepairUtf8(repaired);
     std::vector<int32_t> ids;
+    if (bpe_.has_value()) {
+      ids.reserve(repaired.size() / 3);
+      bpe_->Encode(repaired, ids);
+      return ids;
+    }
     const std::string error = model_->Encode(repaired, ids);
     if (!error.empty()) {
       return Internal("SentencePiece on a text of {} bytes: {}", text.size(), error);
@@ -39,6 +49,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
  private:
   const std::unique_ptr<SentencePieceModel> model_;
+  const std::optional<SentencePieceBpe> bpe_;  // the fast way, where the model allows it
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// SentencePiece models (LLaMA-1, LLaMA-2, Mistral), through the library itself.
+// SentencePiece models (LLaMA-1, LLaMA-2, Mistral): those of that kind by our own code
+// (sentencepiece_bpe.h), the others through the library.
 #pragma once
 
 #include <memory>
