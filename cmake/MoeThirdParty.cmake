@@ -53,6 +53,8 @@ moe_find_c_library(yaml yaml-cpp/yaml.h yaml-cpp)
 moe_find_c_library(sentencepiece sentencepiece_processor.h sentencepiece)
 moe_find_c_library(pcre2 pcre2.h pcre2-8)
 moe_find_c_library(zstd zstd.h zstd)
+moe_find_c_library(zlib zlib.h z)
+moe_find_c_library(xxhash xxhash.h xxhash)
 moe_find_c_library(simdjson simdjson.h simdjson)
 find_path(MOE_CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
 

@@ -22,9 +22,9 @@ readonly GRPC_VENV="$CACHE_DIR/grpc-venv"
 BUILD_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config git ca-certificates
   libabsl-dev libcli11-dev libfmt-dev libgloo-dev libgrpc++-dev libmetis-dev libpcre2-dev libprotobuf-dev
-  librocksdb-dev libsentencepiece-dev libsimdjson-dev libspdlog-dev libssl-dev libyaml-cpp-dev libzstd-dev
-  nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc
-  prometheus python3 python3-pip python3-venv unzip curl jq
+  librocksdb-dev libsentencepiece-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev
+  libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc
+  prometheus python3 python3-pip python3-venv unzip curl jq zlib1g-dev
 )
 TEST_PACKAGES=(
   libgtest-dev libgmock-dev clang clang-tidy clang-format shellcheck codespell yamllint iproute2 tmux

@@ -1,15 +1,16 @@
 #include "sampler/documents.h"
 
-#include <algorithm>
-#include <cstring>
 #include <filesystem>
 
+#include "common/file.h"
 #include "common/json.h"
 #include "common/status.h"
 #include "sampler/utf8.h"
 
 namespace moe::sampler {
 namespace {
+
+constexpr int64_t kStepsBetweenQuestions = 1024;
 
 bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -28,21 +29,28 @@ absl::Status FindFiles(const std::string& path, std::vector<std::string>& files)
   return absl::OkStatus();
 }
 
-// The document in a line of JSON, or nullopt where it is not an object with one.
-std::optional<std::string> TextOfLine(const std::string& line) {
-  const Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) return std::nullopt;
-  for (const char* field : {"text", "content"}) {
-    const auto it = object.find(field);
-    if (it != object.end() && it->is_string()) return it->get<std::string>();
+bool IsJsonLines(const std::string& path) {
+  return EndsWith(path, ".jsonl") || EndsWith(path, ".jsonl.gz") || EndsWith(path, ".jsonl.zst");
+}
+
+// "" where the line does not say.
+std::string SetOfLine(const Json& object) {
+  const Json* set = nullptr;
+  if (const auto meta = object.find("meta"); meta != object.end() && meta->is_object()) {
+    if (const auto it = meta->find("redpajama_set_name"); it != meta->end()) set = &*it;
   }
-  return std::nullopt;
+  if (set == nullptr) {
+    if (const auto it = object.find("red_pajama_subset"); it != object.end()) set = &*it;
+  }
+  return set != nullptr && set->is_string() ? set->get<std::string>() : "";
 }
 
 }  // namespace
 
-absl::StatusOr<DocumentReader> DocumentReader::Open(const std::vector<std::string>& paths) {
+absl::StatusOr<DocumentReader> DocumentReader::Open(const std::vector<std::string>& paths,
+                                                    const ReadOptions& options) {
   DocumentReader reader;
+  reader.options_ = options;
   for (const std::string& path : paths) MOE_RETURN_IF_ERROR(FindFiles(path, reader.files_));
   for (const std::string& file : reader.files_) {
     MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(file));
@@ -58,62 +66,100 @@ void DocumentReader::CountSkip(Skip reason, const std::string& what) {
   }
 }
 
+absl::Status DocumentReader::Reject(Skip reason, const std::string& what) {
+  if (options_.on_bad_document == OnBadDocument::kFail) {
+    return InvalidArgument("{}; mend it, or set on_bad_document to skip", what);
+  }
+  CountSkip(reason, what);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::optional<std::string>> DocumentReader::Next() {
   for (;;) {
-    if (!is_open_) {
+    if (++steps_ % kStepsBetweenQuestions == 0 && options_.stop_requested &&
+        options_.stop_requested()) {
+      return Cancelled("stopped while reading {}", path_);
+    }
+    if (at_end_) {
       if (next_file_ == files_.size()) return std::nullopt;
-      MOE_ASSIGN_OR_RETURN(file_, MappedFile::Open(files_[next_file_++]));
-      is_open_ = true;
-      offset_ = 0;
-      line_ = 0;
+      path_ = files_[next_file_++];
+      at_end_ = false;
+      line_number_ = 0;
+      lines_.reset();
+      if (IsJsonLines(path_)) {
+        MOE_ASSIGN_OR_RETURN(lines_, LineReader::Open(path_, kMaxDocumentBytes));
+      }
       ++counts_.files;
     }
-    std::optional<std::string> text = EndsWith(file_.path(), ".jsonl") ? NextLine() : WholeFile();
+    MOE_ASSIGN_OR_RETURN(std::optional<std::string> text,
+                         lines_.has_value() ? NextLine() : WholeFile());
+    if (at_end_) {
+      MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path_));
+      counts_.bytes += static_cast<int64_t>(size);
+    }
     if (text.has_value()) {
       ++counts_.documents;
       return text;
     }
-    if (offset_ == file_.size()) {
-      counts_.bytes += static_cast<int64_t>(file_.size());
-      is_open_ = false;
-    }
   }
 }
 
-std::optional<std::string> DocumentReader::WholeFile() {
-  if (offset_ == file_.size() && file_.size() > 0) return std::nullopt;
-  offset_ = file_.size();
-  if (file_.size() > 0 && std::memchr(file_.data(), 0, file_.size()) != nullptr) {
-    CountSkip(Skip::kBinary, file_.path() + ": has a zero byte, so it is not text");
+absl::StatusOr<std::optional<std::string>> DocumentReader::WholeFile() {
+  at_end_ = true;
+  MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path_));
+  if (size > kMaxDocumentBytes) {
+    MOE_RETURN_IF_ERROR(Reject(
+        Skip::kTooLong,
+        fmt::format("{}: {} bytes; a document has at most {}", path_, size, kMaxDocumentBytes)));
     return std::nullopt;
   }
-  const auto* data = reinterpret_cast<const char*>(file_.data());
-  return Accept(std::string(data, file_.size()), file_.path());
+  MOE_ASSIGN_OR_RETURN(std::string text, ReadFile(path_));
+  if (text.find('\0') != std::string::npos) {
+    MOE_RETURN_IF_ERROR(Reject(Skip::kBinary, path_ + ": has a zero byte, so it is not text"));
+    return std::nullopt;
+  }
+  return Accept(std::move(text), path_);
 }
 
 // nullopt after each line that is no document, and at the end of the file.
-std::optional<std::string> DocumentReader::NextLine() {
-  if (offset_ == file_.size()) return std::nullopt;
-  const uint8_t* begin = file_.data() + offset_;
-  const size_t rest = file_.size() - offset_;
-  const auto* end = static_cast<const uint8_t*>(std::memchr(begin, '\n', rest));
-  std::string line(begin, end == nullptr ? begin + rest : end);
-  offset_ += line.size() + (end == nullptr ? 0 : 1);
-  const std::string place = fmt::format("{}:{}", file_.path(), ++line_);
-  if (line.find_first_not_of(" \t\r") == std::string::npos) return std::nullopt;
-  counts_.characters_repaired += RepairUtf8(line);
-  std::optional<std::string> text = TextOfLine(line);
-  if (!text.has_value()) {
-    CountSkip(Skip::kBadJson, place + ": not a JSON object with \"text\" or \"content\"");
+absl::StatusOr<std::optional<std::string>> DocumentReader::NextLine() {
+  MOE_ASSIGN_OR_RETURN(const LineReader::Line kind, lines_->Next(line_));
+  if (kind == LineReader::Line::kEndOfFile) {
+    at_end_ = true;
     return std::nullopt;
   }
-  return Accept(*std::move(text), place);
+  const std::string place = fmt::format("{}:{}", path_, ++line_number_);
+  if (kind == LineReader::Line::kTooLong) {
+    MOE_RETURN_IF_ERROR(Reject(
+        Skip::kTooLong, fmt::format("{}: a line of more than {} bytes", place, kMaxDocumentBytes)));
+    return std::nullopt;
+  }
+  if (line_.find_first_not_of(" \t\r") == std::string::npos) return std::nullopt;
+  counts_.characters_repaired += RepairUtf8(line_);
+  const Json object = Json::parse(line_, nullptr, /*allow_exceptions=*/false);
+  if (object.is_object() && !options_.set.empty()) {
+    const std::string set = SetOfLine(object);
+    if (set != options_.set) {
+      ++counts_.other_sets;
+      if (other_sets_.size() < 20) other_sets_.insert(set);
+      return std::nullopt;
+    }
+  }
+  for (const char* field : {"text", "content"}) {
+    if (!object.is_object()) break;
+    const auto it = object.find(field);
+    if (it != object.end() && it->is_string()) return Accept(it->get<std::string>(), place);
+  }
+  MOE_RETURN_IF_ERROR(
+      Reject(Skip::kBadJson, place + ": not a JSON object with \"text\" or \"content\""));
+  return std::nullopt;
 }
 
-std::optional<std::string> DocumentReader::Accept(std::string text, const std::string& place) {
+absl::StatusOr<std::optional<std::string>> DocumentReader::Accept(std::string text,
+                                                                  const std::string& place) {
   counts_.characters_repaired += RepairUtf8(text);
   if (text.find_first_not_of(" \t\r\n\f\v") == std::string::npos) {
-    CountSkip(Skip::kEmpty, place + ": white space only");
+    MOE_RETURN_IF_ERROR(Reject(Skip::kEmpty, place + ": white space only"));
     return std::nullopt;
   }
   return text;

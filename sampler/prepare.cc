@@ -11,15 +11,20 @@
 #include "common/status.h"
 #include "sampler/dataset.h"
 #include "sampler/documents.h"
+#include "sampler/duplicates.h"
 #include "sampler/heldout.h"
 #include "sampler/token_shard.h"
 #include "sampler/tokenizer/tokenizer.h"
+#include "sampler/utf8.h"
 
 namespace moe::sampler {
 namespace {
 
 // Text that is tokenised at a time: bounds memory, and how late a stop request is seen.
 constexpr size_t kBatchBytes = size_t{8} << 20;
+
+// Of a dropped document's text, to find it by in the data card.
+constexpr int64_t kExampleCharacters = 60;
 
 bool IsDomainName(const std::string& name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
@@ -42,6 +47,9 @@ absl::Status CheckSpec(const PrepareSpec& spec) {
   }
   if (!(spec.heldout_fraction >= 0 && spec.heldout_fraction <= 0.5)) {
     return InvalidArgument("heldout_fraction is {}; it must be 0 to 0.5", spec.heldout_fraction);
+  }
+  if (spec.min_characters < 0) {
+    return InvalidArgument("min_characters is {}; it must be at least 0", spec.min_characters);
   }
   if (spec.max_tokens_per_domain < 0) {
     return InvalidArgument("max_tokens_per_domain is {}; it must be at least 0, which is no limit",
@@ -138,13 +146,14 @@ class DomainShards {
 class DomainPreparer {
  public:
   DomainPreparer(const PrepareSpec& spec, const PrepareSpec::Domain& domain,
-                 const Tokenizer& tokenizer, bool add_bos, int threads, DocumentReader reader,
-                 DomainShards shards)
+                 const Tokenizer& tokenizer, bool add_bos, int threads, SeenTexts& seen,
+                 DocumentReader reader, DomainShards shards)
       : spec_(spec),
         domain_(domain),
         tokenizer_(tokenizer),
         add_bos_(add_bos),
         threads_(threads),
+        seen_(seen),
         reader_(std::move(reader)),
         shards_(std::move(shards)) {}
 
@@ -167,13 +176,7 @@ class DomainPreparer {
       observer.OnProgress(progress);
       if (stopped_at_limit_) break;
     }
-    if (reader_.counts().documents == 0) {
-      return InvalidArgument(
-          "domain {} is empty: {} files were read and none holds a document ({})", domain_.name,
-          reader_.counts().files,
-          reader_.counts().skipped_examples.empty() ? "there are no files"
-                                                    : reader_.counts().skipped_examples[0]);
-    }
+    if (reader_.counts().documents == 0) return EmptyDomain();
     return shards_.Finish(domain_.name);
   }
 
@@ -185,9 +188,11 @@ class DomainPreparer {
     for (size_t i = 0; i < kSkipNames.size(); ++i) skipped[kSkipNames[i]] = counts.skipped[i];
     Json card = Metadata();
     card.update({{"paths", domain_.paths},
+                 {"set", domain_.set},
                  {"files", counts.files},
                  {"bytes", counts.bytes},
                  {"documents", counts.documents},
+                 {"other_sets", counts.other_sets},
                  {"characters_repaired", counts.characters_repaired},
                  {"skipped", skipped},
                  {"skipped_examples", counts.skipped_examples},
@@ -205,12 +210,45 @@ class DomainPreparer {
   }
 
  private:
+  absl::Status EmptyDomain() const {
+    const ReadCounts& counts = reader_.counts();
+    std::string why = "there are no files";
+    if (!counts.skipped_examples.empty()) why = counts.skipped_examples[0];
+    if (counts.other_sets > 0) {
+      why = fmt::format("{} lines belong to other sets than '{}': {}", counts.other_sets,
+                        domain_.set, fmt::join(reader_.other_sets(), ", "));
+    }
+    return InvalidArgument("domain {} is empty: {} files were read and none holds a document ({})",
+                           domain_.name, counts.files, why);
+  }
+
+  // Whether the spec keeps the document; counts it where not.
+  bool Keep(const std::string& text) {
+    const auto start = [&] { return FirstCharacters(text, kExampleCharacters); };
+    if (spec_.min_characters > 0) {
+      const int64_t characters = CountCharacters(text);
+      if (characters < spec_.min_characters) {
+        reader_.CountSkip(
+            Skip::kTooShort,
+            fmt::format("a document of {} characters that begins '{}'", characters, start()));
+        return false;
+      }
+    }
+    if (spec_.remove_duplicates && !seen_.Insert(text)) {
+      reader_.CountSkip(Skip::kDuplicate,
+                        fmt::format("a text seen before, that begins '{}'", start()));
+      return false;
+    }
+    return true;
+  }
+
   // At least two documents, where there are two, so that an only one is known as such.
   absl::StatusOr<std::vector<std::string>> ReadBatch() {
     std::vector<std::string> texts;
     for (size_t bytes = 0; bytes < kBatchBytes || texts.size() < 2;) {
       MOE_ASSIGN_OR_RETURN(std::optional<std::string> text, reader_.Next());
       if (!text.has_value()) break;
+      if (!Keep(*text)) continue;
       bytes += text->size();
       texts.push_back(*std::move(text));
     }
@@ -255,6 +293,7 @@ class DomainPreparer {
   const Tokenizer& tokenizer_;
   const bool add_bos_;
   const int threads_;
+  SeenTexts& seen_;
   DocumentReader reader_;
   DomainShards shards_;
   bool stopped_at_limit_ = false;
@@ -298,7 +337,10 @@ absl::StatusOr<PreparedDataset> PrepareDataset(const PrepareSpec& spec, const Pr
   std::vector<DocumentReader> readers;
   PrepareProgress progress;
   for (const PrepareSpec::Domain& domain : spec.domains) {
-    auto reader = DocumentReader::Open(domain.paths);
+    auto reader = DocumentReader::Open(
+        domain.paths, {.set = domain.set,
+                       .on_bad_document = spec.on_bad_document,
+                       .stop_requested = [&observer] { return observer.StopRequested(); }});
     if (!reader.ok()) return Annotate(reader.status(), "domain " + domain.name);
     progress.total_bytes += reader->total_bytes();
     readers.push_back(*std::move(reader));
@@ -307,6 +349,7 @@ absl::StatusOr<PreparedDataset> PrepareDataset(const PrepareSpec& spec, const Pr
   MOE_RETURN_IF_ERROR(WriteTokenizerFiles(tokenizer->files(), output.folder));
 
   PreparedDataset result;
+  SeenTexts seen;  // over all domains
   Json domains = Json::array(), cards = Json::array();
   for (size_t i = 0; i < spec.domains.size(); ++i) {
     const PrepareSpec::Domain& domain = spec.domains[i];
@@ -314,7 +357,7 @@ absl::StatusOr<PreparedDataset> PrepareDataset(const PrepareSpec& spec, const Pr
     observer.OnProgress(progress);
     MOE_ASSIGN_OR_RETURN(DomainShards shards,
                          DomainShards::Create(output.folder, domain.name, tokenizer->vocab_size()));
-    DomainPreparer preparer(spec, domain, *tokenizer, add_bos, threads, std::move(readers[i]),
+    DomainPreparer preparer(spec, domain, *tokenizer, add_bos, threads, seen, std::move(readers[i]),
                             std::move(shards));
     MOE_RETURN_IF_ERROR(preparer.Run(progress, observer));
     progress.documents += preparer.counts().documents;
@@ -333,6 +376,8 @@ absl::StatusOr<PreparedDataset> PrepareDataset(const PrepareSpec& spec, const Pr
                      {"add_bos", add_bos},
                      {"heldout_fraction", spec.heldout_fraction},
                      {"max_tokens_per_domain", spec.max_tokens_per_domain},
+                     {"remove_duplicates", spec.remove_duplicates},
+                     {"min_characters", spec.min_characters},
                      {"domains", cards}};
   MOE_RETURN_IF_ERROR(
       WriteFileAtomically(JoinPath(output.folder, "card.json"), card.dump(2) + "\n"));

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/json.h"
+#include "sampler/documents.h"
 #include "storage/artefacts/manifest.h"
 
 namespace moe::sampler {
@@ -18,12 +19,16 @@ struct PrepareSpec {
   struct Domain {
     std::string name;
     std::vector<std::string> paths;
+    std::string set{};  // only the lines of this set; "": all
   };
   std::string tokenizer_path;
   std::vector<Domain> domains;
   double heldout_fraction = 0.05;
   int64_t max_tokens_per_domain = 0;  // 0: no limit
   std::optional<bool> add_bos;        // default: what the tokenizer's settings say
+  OnBadDocument on_bad_document = OnBadDocument::kSkip;
+  bool remove_duplicates = false;
+  int64_t min_characters = 0;
 };
 
 struct PrepareOutput {

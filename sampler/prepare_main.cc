@@ -60,7 +60,9 @@ absl::StatusOr<Run> ReadRunSpec(const Json& json) {
   JsonReader spec(reader.Object("spec"), "run.json: spec");
   for (const Json& item : spec.Array("domains")) {
     JsonReader domain(item, "run.json: spec.domains");
-    run.spec.domains.push_back({.name = domain.String("name"), .paths = domain.Strings("paths")});
+    run.spec.domains.push_back({.name = domain.String("name"),
+                                .paths = domain.Strings("paths"),
+                                .set = domain.String("set", "")});
     MOE_RETURN_IF_ERROR(domain.status());
     for (const std::string& path : run.spec.domains.back().paths) {
       run.output.inputs.push_back(path);
@@ -69,7 +71,14 @@ absl::StatusOr<Run> ReadRunSpec(const Json& json) {
   run.spec.heldout_fraction = spec.Double("heldout_fraction", run.spec.heldout_fraction);
   run.spec.max_tokens_per_domain = spec.Int("max_tokens_per_domain", 0);
   if (spec.Has("add_bos")) run.spec.add_bos = spec.Bool("add_bos");
+  const std::string on_bad_document = spec.String("on_bad_document", "skip");
+  run.spec.remove_duplicates = spec.Bool("remove_duplicates", false);
+  run.spec.min_characters = spec.Int("min_characters", 0);
   MOE_RETURN_IF_ERROR(spec.status());
+  if (on_bad_document != "skip" && on_bad_document != "fail") {
+    return InvalidArgument("run.json: on_bad_document is '{}'; use skip or fail", on_bad_document);
+  }
+  if (on_bad_document == "fail") run.spec.on_bad_document = OnBadDocument::kFail;
   MOE_RETURN_IF_ERROR(reader.status());
   return run;
 }

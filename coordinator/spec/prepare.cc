@@ -42,6 +42,9 @@ void CheckPrepare(Checker& check, const Inputs& inputs, v1::PrepareSpec& spec, T
   if (!spec.has_heldout_fraction()) spec.set_heldout_fraction(0.05);
   check.Range("heldout_fraction", spec.heldout_fraction(), 0.0, 0.5);
   check.Minimum<int64_t>("max_tokens_per_domain", spec.max_tokens_per_domain(), 0);
+  if (spec.on_bad_document().empty()) spec.set_on_bad_document("skip");
+  check.OneOf("on_bad_document", spec.on_bad_document(), {"skip", "fail"});
+  check.Minimum<int64_t>("min_characters", spec.min_characters(), 0);
 }
 
 }  // namespace moe::coordinator

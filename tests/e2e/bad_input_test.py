@@ -64,6 +64,9 @@ class BadInputTest(unittest.TestCase):
     def test_unknown_method(self):
         self.refused(self.good.replace("independent-random", "independent-randon"), "independent-random")
 
+    def test_unknown_policy_for_bad_documents(self):
+        self.refused(self.good.replace("heldout_fraction: 0.2", "on_bad_document: skpi"), "skpi", "skip")
+
     def test_batch_that_micro_batches_do_not_divide(self):
         self.refused(self.good.replace("global_batch_samples: 4", "global_batch_samples: 5"), "5", "2")
 

@@ -1,4 +1,5 @@
 """A tiny LLaMA with a tokenizer, and a tiny corpus, made on the spot: real formats, no downloads."""
+import gzip
 import json
 import pathlib
 import random
@@ -106,15 +107,20 @@ def write_model(folder, seed=1):
 
 
 def write_corpus(folder, documents=12, seed=2):
-    """Seven domains of made-up text that differ in their words."""
+    """Seven domains of made-up text that differ in their words; C4's as compressed JSON lines."""
     folder = pathlib.Path(folder)
     rng = random.Random(seed)
     for domain in DOMAINS:
         words = ["".join(rng.choice("etaoinshrdlu") for _ in range(rng.randint(2, 8))) for _ in range(50)]
         (folder / domain).mkdir(parents=True, exist_ok=True)
-        for d in range(documents):
-            text = " ".join(rng.choice(words) for _ in range(120))
-            (folder / domain / f"{d:03}.txt").write_text(f"The {domain} text {d}.\n{text}\n")
+        texts = [f"The {domain} text {d}.\n{' '.join(rng.choice(words) for _ in range(120))}\n"
+                 for d in range(documents)]
+        if domain == "c4":
+            with gzip.open(folder / domain / "texts.jsonl.gz", "wt") as out:
+                out.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+            continue
+        for d, text in enumerate(texts):
+            (folder / domain / f"{d:03}.txt").write_text(text)
     return folder
 
 

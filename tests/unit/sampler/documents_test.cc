@@ -32,7 +32,7 @@ TEST(DocumentReaderTest, Folder_IsReadRecursivelyInSortedOrder) {
   folder.Write("d/a/z.jsonl", "{\"text\": \"first\"}\n{\"content\": \"next\"}");
   folder.Write("d/.hidden", "not this");
   folder.Write("alone.py", "third");
-  auto reader = DocumentReader::Open({folder.File("d"), folder.File("alone.py")});
+  auto reader = DocumentReader::Open({folder.File("d"), folder.File("alone.py")}, {});
   ASSERT_TRUE(reader.ok());
   EXPECT_THAT(ReadAll(*reader), ElementsAre("first", "next", "second\n", "third"));
   EXPECT_EQ(reader->counts().files, 3);
@@ -47,19 +47,63 @@ TEST(DocumentReaderTest, WhatIsNoDocument_IsCountedAndListed) {
                "{\"text\": \" \\n\"}\r\n{\"text\": \"last\"}");
   folder.Write("b.bin", std::string("ab\0c", 4));
   folder.Write("c.txt", "");
-  auto reader = DocumentReader::Open({folder.path()});
+  auto reader = DocumentReader::Open({folder.path()}, {});
   ASSERT_TRUE(reader.ok());
   EXPECT_THAT(ReadAll(*reader), ElementsAre("good", "last"));
-  EXPECT_THAT(reader->counts().skipped, ElementsAre(2, 1, 3));
+  EXPECT_THAT(reader->counts().skipped, ElementsAre(2, 1, 3, 0, 0, 0));
   EXPECT_THAT(reader->counts().skipped_examples[0], HasSubstr("a.jsonl:2: not a JSON object"));
   EXPECT_THAT(reader->counts().skipped_examples[3], HasSubstr("a.jsonl:6: white space only"));
+}
+
+TEST(DocumentReaderTest, WhatIsNoDocument_FailsWithItsPlaceWhereThePolicySaysSo) {
+  TemporaryFolder folder;
+  const std::string path = folder.Write("a.jsonl", "{\"text\": \"good\"}\n{\"text\": broken\n");
+  auto reader = DocumentReader::Open({path}, {.set = "", .on_bad_document = OnBadDocument::kFail});
+  ASSERT_TRUE(reader.ok());
+  EXPECT_EQ((*reader->Next()).value(), "good");
+  const auto next = reader->Next();
+  EXPECT_TRUE(absl::IsInvalidArgument(next.status()));
+  EXPECT_THAT(Message(next.status()), HasSubstr("a.jsonl:2: not a JSON object"));
+  EXPECT_THAT(Message(next.status()), HasSubstr("set on_bad_document to skip"));
+}
+
+TEST(DocumentReaderTest, Set_TakesTheLinesOfThatSetInEitherLayout) {
+  TemporaryFolder folder;
+  folder.Write("a.jsonl", R"({"text": "one", "meta": {"redpajama_set_name": "RedPajamaC4"}})"
+                          "\n"
+                          R"({"text": "two", "meta": {"redpajama_set_name": "RedPajamaBook"}})"
+                          "\n"
+                          R"({"text": "three", "red_pajama_subset": "c4"})"
+                          "\n"
+                          R"({"text": "four"})");
+  auto slim = DocumentReader::Open({folder.path()}, {.set = "RedPajamaC4"});
+  auto red = DocumentReader::Open({folder.path()}, {.set = "c4"});
+  ASSERT_TRUE(slim.ok() && red.ok());
+  EXPECT_THAT(ReadAll(*slim), ElementsAre("one"));
+  EXPECT_THAT(ReadAll(*red), ElementsAre("three"));
+  EXPECT_EQ(red->counts().other_sets, 3);
+  EXPECT_THAT(red->other_sets(), ElementsAre("", "RedPajamaBook", "RedPajamaC4"));
+}
+
+TEST(DocumentReaderTest, StopRequest_IsSeenWhileEveryLineIsPassedOver) {
+  TemporaryFolder folder;
+  std::string lines;
+  for (int i = 0; i < 5000; ++i) lines += "{\"text\": \"x\"}\n";
+  int questions = 0;
+  auto reader = DocumentReader::Open({folder.Write("a.jsonl", lines)},
+                                     {.set = "other",
+                                      .on_bad_document = OnBadDocument::kSkip,
+                                      .stop_requested = [&] { return ++questions == 2; }});
+  ASSERT_TRUE(reader.ok());
+  EXPECT_TRUE(absl::IsCancelled(reader->Next().status()));
+  EXPECT_LT(reader->counts().other_sets, 5000);
 }
 
 TEST(DocumentReaderTest, ExamplesOfSkips_AreLimitedAndTheCountIsNot) {
   TemporaryFolder folder;
   std::string lines;
   for (int i = 0; i < 50; ++i) lines += "no json\n";
-  auto reader = DocumentReader::Open({folder.Write("a.jsonl", lines)});
+  auto reader = DocumentReader::Open({folder.Write("a.jsonl", lines)}, {});
   ASSERT_TRUE(reader.ok());
   EXPECT_TRUE(ReadAll(*reader).empty());
   EXPECT_EQ(reader->counts().skipped[static_cast<size_t>(Skip::kBadJson)], 50);
@@ -70,14 +114,14 @@ TEST(DocumentReaderTest, InvalidUtf8_IsRepairedAndCounted) {
   TemporaryFolder folder;
   folder.Write("a.jsonl", "{\"text\": \"caf\xE9\"}\n");
   folder.Write("b.txt", "x\xFFy\xC3");
-  auto reader = DocumentReader::Open({folder.path()});
+  auto reader = DocumentReader::Open({folder.path()}, {});
   ASSERT_TRUE(reader.ok());
   EXPECT_THAT(ReadAll(*reader), ElementsAre("caf\xEF\xBF\xBD", "x\xEF\xBF\xBDy\xEF\xBF\xBD"));
   EXPECT_EQ(reader->counts().characters_repaired, 3);
 }
 
 TEST(DocumentReaderTest, MissingPath_IsNamed) {
-  const auto reader = DocumentReader::Open({"/nowhere/at/all"});
+  const auto reader = DocumentReader::Open({"/nowhere/at/all"}, {});
   EXPECT_TRUE(absl::IsNotFound(reader.status()));
   EXPECT_THAT(Message(reader.status()), HasSubstr("/nowhere/at/all"));
 }

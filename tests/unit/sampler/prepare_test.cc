@@ -15,6 +15,7 @@
 namespace moe::sampler {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::string TokenizerPath() {
@@ -105,6 +106,40 @@ TEST_F(PrepareTest, Dataset_HoldsEveryDocumentOnceInOneOfTheSplits) {
   }
   EXPECT_EQ(observer_.last.documents, 230);
   EXPECT_EQ(observer_.last.bytes, observer_.last.total_bytes);
+}
+
+TEST_F(PrepareTest, Duplicates_AreDroppedAcrossDomainsAndCounted) {
+  AddDocument("c4", texts_["c4"][7]);
+  AddDocument("c4", texts_["github"][0]);  // github comes first
+  spec_.remove_duplicates = true;
+  const auto prepared = Prepare("out");
+  ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
+  EXPECT_EQ(prepared->documents, 230);
+  const auto card = ReadJsonFile(folder_.File("out/card.json"));
+  ASSERT_TRUE(card.ok());
+  EXPECT_EQ((*card)["domains"][0]["skipped"]["duplicate"], 0);
+  EXPECT_EQ((*card)["domains"][1]["skipped"]["duplicate"], 2);
+  EXPECT_THAT((*card)["domains"][1]["skipped_examples"][1].get<std::string>(),
+              HasSubstr("begins 'int x0 = 0;'"));
+}
+
+TEST_F(PrepareTest, ShortDocuments_AreDroppedByCharactersAndCounted) {
+  AddDocument("c4", "\u00e9\u00e9\u00e9\u00e9");  // 8 bytes
+  AddDocument("c4", "\u00e9\u00e9\u00e9\u00e9\u00e9");
+  spec_.min_characters = 5;
+  const auto prepared = Prepare("out");
+  ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
+  EXPECT_EQ(prepared->documents, 231);
+}
+
+TEST_F(PrepareTest, UnknownSet_NamesTheSetsThatThereAre) {
+  AddDocument("github", "x");
+  std::ofstream(folder_.File("github.jsonl"), std::ios::app)
+      << R"({"text": "y", "meta": {"redpajama_set_name": "RedPajamaGithub"}})"
+      << "\n";
+  spec_.domains[0].set = "RedPajamaGitHub";
+  EXPECT_THAT(Message(Prepare("out").status()),
+              AllOf(HasSubstr("domain github is empty"), HasSubstr("RedPajamaGithub")));
 }
 
 TEST_F(PrepareTest, NumberOfThreads_ChangesNoByte) {
