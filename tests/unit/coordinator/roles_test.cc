@@ -18,8 +18,7 @@ TEST(RolesTest, EveryRpcOfEveryService_HasARequirement) {
   for (const auto* file :
        {v1::CreateTokenRequest::descriptor()->file(), v1::GetArtefactRequest::descriptor()->file(),
         v1::ListWorkersRequest::descriptor()->file(), v1::GetJobRequest::descriptor()->file(),
-        v1::GetSamplerRequest::descriptor()->file(),
-        v1::SessionRequest::descriptor()->file()}) {
+        v1::GetSamplerRequest::descriptor()->file(), v1::SessionRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         const std::string path =
