@@ -1,4 +1,5 @@
 // moectl cert and moectl token: who may speak to a coordinator with TLS.
+#include <CLI/App.hpp>
 #include <CLI/Validators.hpp>
 #include <cctype>
 #include <memory>
