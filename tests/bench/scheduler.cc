@@ -3,6 +3,7 @@
 // object.
 #include <fmt/format.h>
 #include <malloc.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -92,8 +93,15 @@ QueuedJob DrawJob(Random& random, uint64_t number) {
   return job;
 }
 
+// Of this thread: beside the wall clock it tells how busy the machine was with other things.
+double CpuMillis() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
 struct OnePass {
-  double first_ms = 0, median_ms = 0, worst_ms = 0, bytes_per_job = 0;
+  double cpu_ms = 0, median_ms = 0, worst_ms = 0, bytes_per_job = 0;
 };
 
 // A full cluster with a long queue; then one job ends, and the pass decides who follows. What a
@@ -115,7 +123,7 @@ OnePass MeasurePass(int workers, int queued, int rounds) {
   OnePass result;
   result.bytes_per_job = static_cast<double>(BytesInUse() - before) / queued;
 
-  std::vector<double> times;
+  std::vector<double> times, cpu_times;
   for (int round = 0; round < rounds; ++round) {
     WorkerSlots& freed = snapshot.workers[static_cast<size_t>(random.Below(workers))];
     const auto held = std::find_if(
@@ -125,12 +133,14 @@ OnePass MeasurePass(int workers, int queued, int rounds) {
     snapshot.placed.erase(held);
     for (int slot = 0; slot < kSlotsPerWorker; ++slot) freed.free.push_back(slot);
     const auto start = Clock::now();
+    const double cpu_before = CpuMillis();
     const Schedule schedule = PlanSchedule(snapshot);
     times.push_back(Since(start) * 1000);
+    cpu_times.push_back(CpuMillis() - cpu_before);
     if (schedule.placed.size() + schedule.waiting.size() != snapshot.queue.size()) std::abort();
     freed.free.clear();
   }
-  result.first_ms = times.front();
+  result.cpu_ms = Quantile(cpu_times, 0.5);
   result.median_ms = Quantile(times, 0.5);
   result.worst_ms = Quantile(times, 1);
   return result;
@@ -348,8 +358,9 @@ int main(int argc, char** argv) {
 
   const OnePass pass = MeasurePass(10000, 100000, quick ? 5 : 50);
   fmt::print("one pass, 100000 queued jobs, 10000 workers of 8 slots, after one job ended\n");
-  fmt::print("  median {:.1f} ms, worst {:.1f} ms; {:.0f} bytes per queued job\n\n", pass.median_ms,
-             pass.worst_ms, pass.bytes_per_job);
+  fmt::print(
+      "  median {:.1f} ms ({:.1f} ms of CPU), worst {:.1f} ms; {:.0f} bytes per queued job\n\n",
+      pass.median_ms, pass.cpu_ms, pass.worst_ms, pass.bytes_per_job);
 
   const int workers = quick ? 500 : 10000, jobs = quick ? 20000 : 1000000;
   const auto start = Clock::now();
@@ -374,7 +385,7 @@ int main(int argc, char** argv) {
       "{:.1f}, \"goal\": \"<= 100\", \"met\": {}}}, {{\"name\": \"day_seconds\", \"value\": "
       "{:.0f}, "
       "\"goal\": \"<= 600\", \"met\": {}}}], \"bytes_per_queued_job\": {:.0f}, \"machine\": "
-      "\"{}\"}}}}\n",
+      "\"{}\"}}\n",
       quick, pass.worst_ms, pass.worst_ms <= 100, seconds, seconds <= 600, pass.bytes_per_job,
       argv[1]);
   return 0;
