@@ -9,7 +9,7 @@ from kill_test import train_only
 
 def worker_speed(cluster):
     workers = json.loads(cluster.moectl("worker", "list", "-o", "json").stdout)["workers"]
-    return workers[0]["slots"][0].get("speed")
+    return workers[0]["slots"][0].get("speed") if workers else None
 
 
 class PlanTest(unittest.TestCase):

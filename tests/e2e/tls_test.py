@@ -183,7 +183,9 @@ jobs:
 
     def test_key_that_others_may_read(self):
         self.cluster.certificates("--client", "loose")
-        (self.cluster.tls / "client-loose" / "key.pem").chmod(0o644)
+        loose = self.cluster.tls / "client-loose" / "key.pem"
+        loose.chmod(0o644)
+        self.addCleanup(loose.chmod, 0o600)
         self.refused(1, "chmod 600", "job", "list", tls=self.cluster.tls / "client-loose")
 
 
