@@ -64,7 +64,8 @@ absl::StatusOr<Constructed> MakeMixture(JobContext& context, const ConstructSpec
         construction::NormalisedRows(dense.config, dense.parameters, i, spec.method.cluster_rows),
         split.partition.layers[i], parameters);
   }
-  return Constructed{.config = config, .parameters = std::move(parameters), .calibration = {}, .table = {}};
+  return Constructed{
+      .config = config, .parameters = std::move(parameters), .calibration = {}, .table = {}};
 }
 
 std::vector<double> Scales(const artefacts::ModelConfig& config) {

@@ -35,7 +35,7 @@ struct StepReport {
   std::string skipped;                 // "non_finite", "loss_spike"; empty: the update was made
   double model_flops_per_second = 0;   // over all ranks
   double model_flops_utilisation = 0;  // 0 where the ranks' peak is not known
-  int64_t sampler_version = 0;  // of the domain weights; 0 for the job's own
+  int64_t sampler_version = 0;         // of the domain weights; 0 for the job's own
 };
 
 // The body of a `step` report (docs/formats/run-folder.md).

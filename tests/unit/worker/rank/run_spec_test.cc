@@ -172,7 +172,7 @@ TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
     "seed": "-1"})json"));
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
   EXPECT_EQ(spec->method.num_experts, 16);
-  EXPECT_EQ(spec->seed, ~uint64_t{0});
+  EXPECT_EQ(spec->method.seed, ~uint64_t{0});
 }
 
 TEST(RunSpecTest, ParseConstructSpec_UnknownMethod_ListsTheKnown) {
