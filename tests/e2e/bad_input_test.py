@@ -20,6 +20,9 @@ class BadInputTest(unittest.TestCase):
         cls.corpus = tiny.write_corpus(cls.cluster.root / "corpus")
         cls.good = tiny.pipeline(cls.model, cls.corpus)
         cls.cluster.start()
+        # Until a worker has registered nobody knows what a slot can hold.
+        wait_for(lambda: json.loads(cls.cluster.moectl("worker", "list", "-o", "json").stdout)["workers"],
+                 "the worker to register")
 
     @classmethod
     def tearDownClass(cls):

@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"UnknownKey", TrainJob("      optimizer: {colour: 1}\n"),
                 "job.yaml:5:19: jobs[0].train.optimizer: unknown key 'colour'; known are: "
                 "learning_rate, final_learning_rate_ratio, warmup_steps, beta1, beta2, epsilon, "
-                "weight_decay, clip_norm"},
+                "weight_decay, clip_norm, groups"},
         BadFile{"UnknownKind", "pipeline: p\njobs:\n  - name: t\n    tarin: {}\n",
                 "job.yaml:4:5: jobs[0]: unknown key 'tarin'; did you mean 'train'?"},
         BadFile{"UnknownSection", "pipeline: p\njob: []\njobs: [{name: t, export: {}}]\n",

@@ -85,7 +85,8 @@ TEST(SentencePieceBpeTest, OtherKindsOfModel_AreLeftToTheLibrary) {
   EXPECT_FALSE(SentencePieceBpe::FromModel(Model(Bytes(2, "map") + Plain())).has_value())
       << "a normalisation";
   EXPECT_FALSE(SentencePieceBpe::FromModel("no protobuf").has_value());
-  EXPECT_FALSE(SentencePieceBpe::FromModel(Model(Plain()).substr(0, 5000)).has_value());
+  EXPECT_FALSE(
+      SentencePieceBpe::FromModel(Model(Plain()).substr(0, Model(Plain()).size() - 1)).has_value());
 }
 
 }  // namespace

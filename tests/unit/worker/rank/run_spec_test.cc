@@ -178,7 +178,8 @@ TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
 TEST(RunSpecTest, ParseConstructSpec_UnknownMethod_ListsTheKnown) {
   const Json json = Json::parse(R"json({
     "method": "clustering", "num_experts": 16, "top_k": 4, "score_scale_factor": 4,
-    "gate_network": "mlp", "learn_scale": false, "seed": "1"})json");
+    "gate_network": "mlp", "gate_init": "random", "num_shared_experts": 0, "learn_scale": false,
+    "seed": "1"})json");
   EXPECT_THAT(ToString(ParseConstructSpec(json).status()),
               AllOf(HasSubstr("\"clustering\""), HasSubstr("independent-random")));
 }

@@ -27,7 +27,7 @@ class Journal : public DecisionSource {
     ++asked;
     reports[report.step] = report;
     if (cancelled) return Cancelled("stopped");
-    const double c4 = 0.2 + 0.1 * static_cast<double>(decided.size());
+    const double c4 = 0.2 + 0.1 * static_cast<double>(decided.size() % 8);
     decided.push_back({.version = static_cast<int64_t>(decided.size()) + 1,
                        .step = report.step,
                        .first_sample = report.next_sample,
