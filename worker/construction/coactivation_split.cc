@@ -54,7 +54,7 @@ Graph BuildGraph(const float* pairs, int64_t width) {
   }
   // METIS adds up weights in its own integers.
   const double total = std::accumulate(graph.weights.begin(), graph.weights.end(), 0.0);
-  const double most = std::numeric_limits<idx_t>::max() / 2;
+  const double most = 0.5 * std::numeric_limits<idx_t>::max();
   if (total > most) {
     for (idx_t& weight : graph.weights) {
       weight = std::max<idx_t>(1, static_cast<idx_t>(weight * (most / total)));
