@@ -56,6 +56,7 @@ moe_find_c_library(zstd zstd.h zstd)
 moe_find_c_library(zlib zlib.h z)
 moe_find_c_library(xxhash xxhash.h xxhash)
 moe_find_c_library(simdjson simdjson.h simdjson)
+moe_find_c_library(cld2 cld2/public/compact_lang_det.h cld2)
 find_path(MOE_CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
 
 if(MOE_BUILD_TESTS)
@@ -85,6 +86,7 @@ if(MOE_WITH_TORCH)
       "${MOE_TORCH_ROOT}/lib/libtorch_cpu.so" "${MOE_TORCH_ROOT}/lib/libc10.so"
       "${MOE_TORCH_ROOT}/lib/libgomp.so.1")
   add_library(moe::torch ALIAS moe_torch)
+  set_target_properties(moe_torch PROPERTIES MOE_PRECOMPILED torch)
 
   # Debian's Gloo must come before libtorch_cpu on the link line: both export gloo::.
   moe_find_c_library(gloo gloo/context.h gloo)

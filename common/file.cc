@@ -46,22 +46,36 @@ absl::Status WriteAll(int fd, const void* data, size_t size, const std::string& 
   return absl::OkStatus();
 }
 
-absl::Status WriteFileAtomically(const std::string& path, const std::string& content) {
+namespace {
+
+// What the content is to survive.
+enum class Outlive { kProcess, kPowerLoss };
+
+absl::Status WriteAndRename(const std::string& path, const std::string& content, Outlive what) {
   const std::string temporary = path + ".tmp." + std::to_string(::getpid());
   FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot create " + temporary);
   absl::Status status = WriteAll(fd.get(), content.data(), content.size(), temporary);
-  if (status.ok() && ::fsync(fd.get()) != 0)
+  if (status.ok() && what == Outlive::kPowerLoss && ::fsync(fd.get()) != 0) {
     status = ErrnoStatus(errno, "cannot sync " + temporary);
+  }
   fd.Close();
   if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
     status = ErrnoStatus(errno, "cannot rename " + temporary + " to " + path);
   }
-  if (!status.ok()) {
-    ::unlink(temporary.c_str());
-    return status;
-  }
+  if (!status.ok()) ::unlink(temporary.c_str());
+  return status;
+}
+
+}  // namespace
+
+absl::Status WriteFileAtomically(const std::string& path, const std::string& content) {
+  MOE_RETURN_IF_ERROR(WriteAndRename(path, content, Outlive::kPowerLoss));
   return SyncDirectory(std::filesystem::path(path).parent_path().string());
+}
+
+absl::Status ReplaceFile(const std::string& path, const std::string& content) {
+  return WriteAndRename(path, content, Outlive::kProcess);
 }
 
 absl::Status MakeDirectories(const std::string& path) {

@@ -42,6 +42,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 // temporary file beside it, syncs it, renames it, syncs the folder.
 absl::Status WriteFileAtomically(const std::string& path, const std::string& content);
 
+// The same without the syncs: whole whatever kills the process, but a machine that loses power may
+// find the old content, the new, or an empty file. For what is void after that anyway.
+absl::Status ReplaceFile(const std::string& path, const std::string& content);
+
 // Writes everything to `fd`, restarting after signals and short writes. `path` is for messages.
 absl::Status WriteAll(int fd, const void* data, size_t size, const std::string& path);
 

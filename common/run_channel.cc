@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <map>
@@ -42,6 +43,15 @@ std::string DumpLine(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+constexpr int64_t kPulseMs = 1000;
+
+// How far the rank is.
+struct PulseState {
+  int64_t done = 0;
+  std::string phase;
+  bool operator==(const PulseState&) const = default;
+};
+
 struct Decision {
   bool committed = false;
   std::string error;
@@ -56,11 +66,11 @@ absl::Status ToStatus(const Decision& decision, const std::string& path) {
 
 class RunChannel::Impl {
  public:
-  Impl(const Options& options, Json run_spec, int64_t lease_ttl_ms, FileDescriptor reports,
+  Impl(const Options& options, Json run_spec, int64_t lease_until_ms, FileDescriptor reports,
        FileDescriptor listener, FileDescriptor wake)
       : options_(options),
         run_spec_(std::move(run_spec)),
-        lease_until_ms_(clock_.MonotonicMillis() + lease_ttl_ms),
+        lease_until_ms_(lease_until_ms),
         listener_(std::move(listener)),
         wake_(std::move(wake)),
         reports_(std::move(reports)) {
@@ -107,6 +117,11 @@ class RunChannel::Impl {
     }
     Wake();
     return seq;
+  }
+
+  void Pulse(int64_t done, const std::string& phase) {
+    absl::MutexLock lock(&mutex_);
+    pulse_ = PulseState{done, phase};
   }
 
   absl::Status WaitForCommit(const std::string& path) {
@@ -174,6 +189,7 @@ class RunChannel::Impl {
     while (!closing_.load()) {
       EnforceLease();
       SendReported();
+      SendPulse();
       std::array<pollfd, 3> fds = {pollfd{wake_.get(), POLLIN, 0},
                                    pollfd{listener_.get(), POLLIN, 0},
                                    pollfd{connection_.get(), WantedEvents(), 0}};
@@ -197,9 +213,27 @@ class RunChannel::Impl {
 
   int PollTimeoutMs() const {
     const int64_t now = clock_.MonotonicMillis();
-    const int64_t until =
-        lease_expired() ? lease_until_ms_ + options_.lease_grace_ms : lease_until_ms_;
+    int64_t until = lease_expired() ? lease_until_ms_ + options_.lease_grace_ms : lease_until_ms_;
+    absl::MutexLock lock(&mutex_);
+    if (pulse_.has_value()) until = std::min(until, next_pulse_ms_);
     return static_cast<int>(std::clamp<int64_t>(until - now, 0, 60'000));
+  }
+
+  // Tells the worker what the rank is at, where that has changed.
+  void SendPulse() {
+    const int64_t now = clock_.MonotonicMillis();
+    if (now < next_pulse_ms_) return;
+    next_pulse_ms_ = now + kPulseMs;
+    if (!connection_.valid() || !outgoing_.empty()) return;
+    std::optional<PulseState> pulse;
+    {
+      absl::MutexLock lock(&mutex_);
+      pulse = pulse_;
+    }
+    if (!pulse.has_value() || pulse == told_pulse_) return;
+    told_pulse_ = pulse;
+    outgoing_ = DumpLine({{"type", "pulse"}, {"done", pulse->done}, {"phase", pulse->phase}});
+    Flush();
   }
 
   int16_t WantedEvents() const {
@@ -222,20 +256,7 @@ class RunChannel::Impl {
   }
 
   void RequestStop(StopReason reason) {
-    const auto urgency = [](StopReason r) {
-      switch (r) {
-        case StopReason::kNone:
-          return 0;
-        case StopReason::kDrain:
-          return 1;
-        case StopReason::kCancel:
-          return 2;
-        case StopReason::kLeaseExpired:
-          return 3;
-      }
-      return 0;
-    };
-    if (urgency(reason) <= urgency(stop_requested())) return;
+    if (reason <= stop_requested()) return;
     absl::MutexLock lock(&mutex_);  // so that waiters look at it again
     stop_.store(reason, std::memory_order_release);
   }
@@ -249,6 +270,7 @@ class RunChannel::Impl {
     incoming_ = LineBuffer(kMaxRunLineBytes);
     outgoing_ = DumpLine({{"type", "hello"}, {"rank", options_.rank}, {"pid", ::getpid()}});
     told_seq_ = 0;
+    told_pulse_.reset();
   }
 
   void Disconnect() {
@@ -356,8 +378,10 @@ class RunChannel::Impl {
   FileDescriptor listener_;
   FileDescriptor connection_;  // to the worker; invalid where there is none
   LineBuffer incoming_{kMaxRunLineBytes};
-  std::string outgoing_;  // not yet sent
-  int64_t told_seq_ = 0;  // the last `reported` on this connection
+  std::string outgoing_;                  // not yet sent
+  int64_t told_seq_ = 0;                  // the last `reported` on this connection
+  std::optional<PulseState> told_pulse_;  // likewise
+  int64_t next_pulse_ms_ = 0;
 
   const FileDescriptor wake_;
   std::atomic<bool> closing_ = false;
@@ -366,12 +390,30 @@ class RunChannel::Impl {
   mutable absl::Mutex mutex_;
   FileDescriptor reports_ ABSL_GUARDED_BY(mutex_);
   int64_t last_seq_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<PulseState> pulse_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Decision> decisions_ ABSL_GUARDED_BY(mutex_);  // by path
   std::map<int64_t, Json> mixtures_ ABSL_GUARDED_BY(mutex_);           // by step
   std::map<std::string, std::string> values_ ABSL_GUARDED_BY(mutex_);  // by rendezvous key
 
   std::thread thread_;
 };
+
+namespace {
+
+// Until when the rank may run at most before its worker first speaks to it: what the worker was
+// granted when it started the rank. A rank that nobody's worker started has its TTL.
+absl::StatusOr<int64_t> FirstLease(const RunChannel::Options& options, int64_t lease_ttl_ms) {
+  const std::string path =
+      JoinPath(JoinPath(options.run_dir, fmt::format("rank-{}", options.rank)), "lease");
+  if (!FileExists(path)) return RealClock().MonotonicMillis() + lease_ttl_ms;
+  MOE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  int64_t until_ms = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), until_ms);
+  if (error == std::errc() && std::string(rest, text.data() + text.size()) == "\n") return until_ms;
+  return InvalidArgument("{} holds '{}', not a time in milliseconds", path, text);
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<RunChannel>> RunChannel::Open(const Options& options) {
   const std::string spec_path = JoinPath(options.run_dir, "run.json");
@@ -408,12 +450,13 @@ absl::StatusOr<std::unique_ptr<RunChannel>> RunChannel::Open(const Options& opti
     return FailedPrecondition("{} has {} bytes already: a run folder serves one process per rank",
                               reports_path, reports_bytes);
   }
+  MOE_ASSIGN_OR_RETURN(const int64_t lease_until_ms, FirstLease(options, lease_ttl_ms));
   FileDescriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return ErrnoStatus(errno, "cannot make an eventfd");
   std::signal(SIGPIPE, SIG_IGN);
   MOE_ASSIGN_OR_RETURN(FileDescriptor listener, ListenUnix(Impl::SocketPath(options)));
   return std::unique_ptr<RunChannel>(new RunChannel(
-      std::make_unique<Impl>(options, std::move(run_spec), lease_ttl_ms, std::move(reports),
+      std::make_unique<Impl>(options, std::move(run_spec), lease_until_ms, std::move(reports),
                              std::move(listener), std::move(wake))));
 }
 
@@ -425,6 +468,7 @@ int RunChannel::rank() const { return impl_->options().rank; }
 int64_t RunChannel::Report(const std::string& event, const Json& body) {
   return impl_->Report(event, body);
 }
+void RunChannel::Pulse(int64_t done, const std::string& phase) { impl_->Pulse(done, phase); }
 StopReason RunChannel::stop_requested() const { return impl_->stop_requested(); }
 absl::Status RunChannel::WaitForCommit(const std::string& path) {
   return impl_->WaitForCommit(path);

@@ -30,7 +30,9 @@ inline constexpr int kLeaseExpiredExitCode = 70;
 // Exit status of a rank that could not write its reports.
 inline constexpr int kCannotReportExitCode = 74;
 
-enum class StopReason { kNone = 0, kCancel, kDrain, kLeaseExpired };
+// In the order of their urgency: of two reasons the greater counts, for what a rank may no longer
+// do, its attempt may no longer do.
+enum class StopReason { kNone = 0, kDrain, kCancel, kLeaseExpired };
 
 class RunChannel {
  public:
@@ -54,6 +56,10 @@ class RunChannel {
   // connected. Returns the seq. A write that fails (a full disk) ends the process: a rank that
   // cannot report is of no use, and the worker then reports it as died with the log as evidence.
   int64_t Report(const std::string& event, const Json& body);
+
+  // Says how far the rank is and what it does now: "step", "checkpoint". Cheap: call it at every
+  // change. The worker is told of the newest at most once a second; nothing of it is kept.
+  void Pulse(int64_t done, const std::string& phase);
 
   // What the rank was told, or kLeaseExpired. Cheap: poll it between steps. Only ever gets more
   // urgent: kNone, kDrain, kCancel, kLeaseExpired.

@@ -2,14 +2,11 @@
 // given, and not ended when we are.
 #pragma once
 
-#include <sys/types.h>
-
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/process_info.h"
 
 namespace moe {
 
@@ -17,17 +14,21 @@ struct DetachedProgram {
   std::vector<std::string> argv;         // argv[0] is the path of the program
   std::vector<std::string> environment;  // "NAME=value"; the whole of it
   std::string output_path;               // both standard streams are appended here
+  // Where "PID START_TIME\n" is written, whole, before the process becomes the program: a program
+  // that ever ran is known by this file, whatever happens to its parent meanwhile. Empty: nowhere.
+  std::string identity_path = {};
 };
 
-// Forks; calls `before_exec(pid)`; if that is OK, lets the child become the program. A child whose
-// parent dies, or fails, before that point ends without having run anything: what `before_exec`
-// makes durable is therefore known of every program that ever ran.
+// Starts it and returns when it runs: as long as the kernel takes to load it. The program gets a
+// session and a process group of its own, /dev/null as standard input, no other open file, and
+// default signal handling. The caller waits for it (waitpid).
 //
-// The program gets a session and a process group of its own, /dev/null as standard input, no other
-// open file, and default signal handling. The caller waits for it (waitpid).
+// Costs the same for a small process and a large one: the child borrows this one's memory until it
+// becomes the program (CLONE_VFORK) and copies nothing. It also shares its open files until then,
+// so that a lock on one of those (flock) is not free before the outcome is certain.
 //
-// Errors: that of `before_exec`; NOT_FOUND or PERMISSION_DENIED where argv[0] cannot be run.
-absl::StatusOr<pid_t> StartDetached(const DetachedProgram& program,
-                                    const std::function<absl::Status(pid_t)>& before_exec);
+// Errors say which step failed; then nothing has run and no child is left. NOT_FOUND or
+// PERMISSION_DENIED where the program cannot be run.
+absl::StatusOr<ProcessIdentity> StartDetached(const DetachedProgram& program);
 
 }  // namespace moe

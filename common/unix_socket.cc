@@ -49,16 +49,21 @@ absl::StatusOr<FileDescriptor> MakeSocket() {
 }  // namespace
 
 absl::StatusOr<FileDescriptor> ListenUnix(const std::string& path) {
-  MOE_ASSIGN_OR_RETURN(const ShortAddress name, MakeAddress(path));
+  // Gets its name once it listens, so that whoever waits for the name can connect at once.
+  const std::string unnamed = path + ".new";
+  MOE_ASSIGN_OR_RETURN(const ShortAddress name, MakeAddress(unnamed));
   MOE_ASSIGN_OR_RETURN(FileDescriptor fd, MakeSocket());
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, "cannot remove the old socket " + path);
+  if (::unlink(unnamed.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, "cannot remove the old socket " + unnamed);
   }
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name.address), sizeof name.address) !=
       0) {
-    return ErrnoStatus(errno, "cannot bind the socket " + path);
+    return ErrnoStatus(errno, "cannot bind the socket " + unnamed);
   }
-  if (::listen(fd.get(), 4) != 0) return ErrnoStatus(errno, "cannot listen on " + path);
+  if (::listen(fd.get(), 4) != 0) return ErrnoStatus(errno, "cannot listen on " + unnamed);
+  if (::rename(unnamed.c_str(), path.c_str()) != 0) {
+    return ErrnoStatus(errno, fmt::format("cannot rename {} to {}", unnamed, path));
+  }
   return fd;
 }
 

@@ -9,7 +9,8 @@
 
 namespace moe {
 
-// Listens on `path`, replacing a socket file left there by a process that died. Non-blocking.
+// Listens on `path`, replacing a socket file left there by a process that died. The file appears in
+// one step (a rename within its folder) once connections are accepted. Non-blocking.
 absl::StatusOr<FileDescriptor> ListenUnix(const std::string& path);
 
 // Connects to the listener on `path`. Non-blocking. NOT_FOUND where there is no socket yet,

@@ -46,12 +46,15 @@ std::string Value(const grpc::AuthMetadataProcessor::InputMetadata& metadata, co
   return std::string(found->second.data(), found->second.size());
 }
 
-// The name behind `prefix` in the URI of the peer's certificate; empty where it is another's.
-std::string NameInCertificate(const grpc::AuthContext& context, const std::string& prefix) {
+// What the certificate says of the peer. A gate does not see the address.
+Caller OfCertificate(const grpc::AuthContext& context) {
+  Caller caller;
   const auto uris = context.FindPropertyValues("peer_spiffe_id");
-  if (uris.size() != 1) return "";
-  const std::string uri(uris.front().data(), uris.front().size());
-  return uri.starts_with(prefix) ? uri.substr(prefix.size()) : "";
+  if (uris.size() != 1) return caller;
+  caller.peer = std::string(uris.front().data(), uris.front().size());
+  const std::string prefix = kWorkerUriPrefix;
+  if (caller.peer.starts_with(prefix)) caller.worker_id = caller.peer.substr(prefix.size());
+  return caller;
 }
 
 }  // namespace
@@ -146,61 +149,67 @@ std::vector<v1::Token> Access::List() const {
   return tokens;
 }
 
-absl::StatusOr<v1::Token> Access::Identify(const std::string& authorization) const {
+absl::StatusOr<v1::Token> Access::Identify(const std::string& authorization, Caller* caller) const {
   if (!authorization.starts_with(kBearer)) {
     return Unauthenticated(
         "no token; give moectl one with --token-file, MOECTL_TOKEN_FILE or MOECTL_TOKEN");
   }
   const std::string hash = TokenSha256(authorization.substr(sizeof(kBearer) - 1));
+  caller->token_id = TokenId(hash);
   absl::MutexLock lock(&mutex_);
   const auto found = tokens_.find(hash);
   if (found == tokens_.end()) return Unauthenticated("the token is not known here");
   const v1::Token& token = found->second;
+  caller->user = token.user();
   if (token.revoked()) return Unauthenticated(fmt::format("token {} is revoked", token.token_id()));
   if (IsExpired(token, clock_.UnixMillis())) {
     return Unauthenticated(fmt::format("token {} has expired", token.token_id()));
   }
+  caller->role = token.role();
   return token;
 }
 
 absl::Status Access::Check(const std::string& path, const std::string& authorization,
-                           const grpc::AuthContext& context) const {
+                           Caller* caller) {
   const auto requirement = RequirementOf(path);
   if (!requirement.has_value()) return PermissionDenied("{} is open to nobody", path);
   switch (requirement->kind) {
     case Requirement::Kind::kAnyone:
       return absl::OkStatus();
     case Requirement::Kind::kWorker:
-      if (!NameInCertificate(context, kWorkerUriPrefix).empty()) return absl::OkStatus();
+      if (!caller->worker_id.empty()) return absl::OkStatus();
       return PermissionDenied("{} is for certificates of workers ({}NAME)", path, kWorkerUriPrefix);
     case Requirement::Kind::kUser:
       break;
   }
-  MOE_ASSIGN_OR_RETURN(const v1::Token token, Identify(authorization));
-  if (token.role() >= requirement->role) return absl::OkStatus();
-  return PermissionDenied("{} needs the role {}; user {} has {}", path, RoleName(requirement->role),
-                          token.user(), RoleName(token.role()));
+  MOE_ASSIGN_OR_RETURN(const v1::Token token, Identify(authorization, caller));
+  if (token.role() < requirement->role) {
+    return PermissionDenied("{} needs the role {}; user {} has {}", path,
+                            RoleName(requirement->role), token.user(), RoleName(token.role()));
+  }
+  absl::MutexLock lock(&mutex_);
+  const double wait_seconds = limiter_.Take(token.user(), clock_.MonotonicMillis());
+  if (wait_seconds == 0) return absl::OkStatus();
+  return ResourceExhausted("user {} calls too often; retry after {:.1f} s", token.user(),
+                           wait_seconds);
 }
 
 grpc::Status Access::Process(const InputMetadata& metadata, grpc::AuthContext* context,
                              OutputMetadata* /*consumed*/, OutputMetadata* /*response*/) {
   const std::string path = Value(metadata, ":path");
-  const absl::Status status = Check(path, Value(metadata, "authorization"), *context);
+  Caller caller = OfCertificate(*context);
+  const absl::Status status = Check(path, Value(metadata, "authorization"), &caller);
   if (!status.ok()) {
     const bool known = RequirementOf(path).has_value();
-    on_refusal_(known ? path.substr(path.rfind('/') + 1) : "unknown", status);
+    on_refusal_(caller, known ? path.substr(path.rfind('/') + 1) : "unknown", status);
   }
   return ToGrpc(status);
 }
 
-Access::Caller Access::CallerOf(const grpc::CallbackServerContext& context) const {
-  Caller caller;
-  caller.worker_id = NameInCertificate(*context.auth_context(), kWorkerUriPrefix);
-  const auto token = Identify(Value(context.client_metadata(), "authorization"));
-  if (token.ok()) {
-    caller.user = token->user();
-    caller.role = token->role();
-  }
+Caller Access::CallerOf(const grpc::CallbackServerContext& context) const {
+  Caller caller = OfCertificate(*context.auth_context());
+  // Whoever came in with a certificate alone has no token.
+  (void)Identify(Value(context.client_metadata(), "authorization"), &caller);
   return caller;
 }
 

@@ -14,6 +14,8 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
+#include "coordinator/audit_journal.h"
+#include "coordinator/rate_limiter.h"
 #include "coordinator/turn.h"
 #include "moe/v1/access_service.pb.h"
 #include "storage/rocks/store.h"
@@ -24,15 +26,12 @@ namespace moe::coordinator {
 // loop's thread, and what a gate sees is durable.
 class Access final : public grpc::AuthMetadataProcessor {
  public:
-  struct Caller {
-    std::string user;  // of the token
-    v1::Role role = v1::ROLE_UNSPECIFIED;
-    std::string worker_id;  // of a worker's certificate
-  };
-  using OnRefusal = std::function<void(const std::string& method, const absl::Status&)>;
+  using OnRefusal =
+      std::function<void(const Caller& caller, const std::string& method, const absl::Status& why)>;
 
   // `on_refusal` is told of every refusal, from any thread; `method` is "GetJob", or "unknown".
-  explicit Access(OnRefusal on_refusal) : on_refusal_(std::move(on_refusal)) {}
+  Access(RateLimiter::Options limits, OnRefusal on_refusal)
+      : on_refusal_(std::move(on_refusal)), limiter_(limits) {}
 
   // Before the server starts.
   absl::Status Load(const storage::Store& store);
@@ -44,7 +43,7 @@ class Access final : public grpc::AuthMetadataProcessor {
   absl::StatusOr<v1::Token> Revoke(Turn& turn, const std::string& token_id);
   std::vector<v1::Token> List() const;
 
-  // The caller of an RPC that the gate has let in.
+  // The caller of an RPC that the gate has let in, but for the address.
   Caller CallerOf(const grpc::CallbackServerContext& context) const;
 
   // The gate. Quick, so gRPC need not hand it to another thread.
@@ -53,9 +52,10 @@ class Access final : public grpc::AuthMetadataProcessor {
                        OutputMetadata* consumed, OutputMetadata* response) override;
 
  private:
-  absl::Status Check(const std::string& path, const std::string& authorization,
-                     const grpc::AuthContext& context) const;
-  absl::StatusOr<v1::Token> Identify(const std::string& authorization) const;
+  // Whether `caller` may; fills in what the token says of them.
+  absl::Status Check(const std::string& path, const std::string& authorization, Caller* caller);
+  // The good token that was sent. `caller` gets its id even where it is not good.
+  absl::StatusOr<v1::Token> Identify(const std::string& authorization, Caller* caller) const;
   bool HasAdminBut(const std::string& token_id, int64_t unix_millis) const;
   void Put(Turn& turn, const std::string& token_sha256, const v1::Token& token);
 
@@ -66,6 +66,7 @@ class Access final : public grpc::AuthMetadataProcessor {
 
   mutable absl::Mutex mutex_;
   std::map<std::string, v1::Token> tokens_ ABSL_GUARDED_BY(mutex_);  // by hash; durable
+  RateLimiter limiter_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace moe::coordinator

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <deque>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -16,15 +17,17 @@
 namespace moe::coordinator {
 namespace {
 
-class FileWorkThread final : public FileWork {
+class FileWorkThreads final : public FileWork {
  public:
-  FileWorkThread() : thread_([this] { Run(); }) {}
-  ~FileWorkThread() override {
+  explicit FileWorkThreads(int threads) {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
+  }
+  ~FileWorkThreads() override {
     {
       absl::MutexLock lock(&mutex_);
       stopping_ = true;
     }
-    thread_.join();
+    for (std::thread& thread : threads_) thread.join();
   }
 
   void Post(std::function<void()> work) override {
@@ -37,21 +40,22 @@ class FileWorkThread final : public FileWork {
 
   void Run() {
     while (true) {
-      std::vector<std::function<void()>> batch;
+      std::function<void()> work;
       {
         absl::MutexLock lock(&mutex_);
-        mutex_.Await(absl::Condition(this, &FileWorkThread::Ready));
-        batch.swap(queue_);
-        if (batch.empty()) return;  // stopping, and all is done
+        mutex_.Await(absl::Condition(this, &FileWorkThreads::Ready));
+        if (queue_.empty()) return;  // stopping, and all is done
+        work = std::move(queue_.front());
+        queue_.pop_front();
       }
-      for (const auto& work : batch) work();
+      work();
     }
   }
 
   absl::Mutex mutex_;
-  std::vector<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 class RealArtefactFiles final : public ArtefactFiles {
@@ -65,6 +69,11 @@ class RealArtefactFiles final : public ArtefactFiles {
                              written.path(), manifest.kind, KindName(written.kind()));
     }
     return artefacts::CheckSizes(written.path(), manifest);
+  }
+
+  absl::StatusOr<std::vector<std::string>> List(const std::string& folder) const override {
+    if (!FileExists(folder)) return std::vector<std::string>();
+    return ListDirectory(folder);
   }
 
   void Remove(const std::string& folder) const override {
@@ -93,7 +102,9 @@ class RealArtefactFiles final : public ArtefactFiles {
 
 }  // namespace
 
-std::unique_ptr<FileWork> MakeFileWorkThread() { return std::make_unique<FileWorkThread>(); }
+std::unique_ptr<FileWork> MakeFileWork(int threads) {
+  return std::make_unique<FileWorkThreads>(threads);
+}
 std::unique_ptr<ArtefactFiles> MakeArtefactFiles() { return std::make_unique<RealArtefactFiles>(); }
 
 }  // namespace moe::coordinator

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "coordinator/job_table.h"
+#include "coordinator/step_pace.h"
 #include "moe/v1/record.pb.h"
 #include "moe/v1/worker_service.pb.h"
 
@@ -24,9 +25,11 @@ struct AttemptRank {
   int32_t slot = 0;
   v1::RankRecord record;
   int64_t received_seq = 0;            // of the newest report in `pending` or applied
+  int64_t told_seq = 0;                // of the newest report that its worker need not send again
   std::deque<v1::RankReport> pending;  // received, not applied: an artefact is being checked
   bool checking = false;
   std::optional<v1::RankExited> exited;  // waits for `pending`
+  v1::RankPulse pulse;                   // the newest; empty: it has not said how far it is
   bool settled() const {
     return record.gone() || record.final_case() != v1::RankRecord::FINAL_NOT_SET;
   }
@@ -42,6 +45,8 @@ struct Attempt {
   int64_t ended_millis = 0;          // monotonic
   int64_t placed_millis = 0;         // monotonic; after a restart of the coordinator, its start
   int64_t saved_millis = 0;          // monotonic: nothing that was done before is lost
+  StepPace pace;                     // of this attempt's steps
+  double checkpoint_seconds = 0;     // what the newest checkpoint took
   AttemptId id() const { return {job, number}; }
 };
 

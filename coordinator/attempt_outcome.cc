@@ -39,15 +39,14 @@ std::string ExitText(int32_t rank, const v1::RankExited& exited) {
 }
 
 Failure WorstFailure(const Attempt& attempt) {
-  // A rank's failure makes its peers fail in other ways. A cause that forbids a retry wins, then
-  // the first.
+  // A rank's failure makes its peers fail in other ways. What is the job's own fault wins, then the
+  // first.
   std::optional<Failure> worst;
   if (attempt.first_to_fail.has_value()) worst = FailureOf(attempt, *attempt.first_to_fail);
   for (int32_t rank = 0; rank < static_cast<int32_t>(attempt.ranks.size()); ++rank) {
     if (attempt.ranks[static_cast<size_t>(rank)].record.has_finished()) continue;
     const Failure failure = FailureOf(attempt, rank);
-    const bool forbids = DecideAfter(failure.cause) == AfterCause::kFail;
-    if (!worst.has_value() || (forbids && DecideAfter(worst->cause) != AfterCause::kFail)) {
+    if (!worst.has_value() || (IsOwnFault(failure.cause) && !IsOwnFault(worst->cause))) {
       worst = failure;
     }
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "common/status.h"
 
 namespace moe::coordinator {
 
@@ -35,13 +36,6 @@ void CommitLoop::Hand(Task task) {
   wake_.Signal();
 }
 
-Turn CommitLoop::NewTurn() const {
-  Turn turn;
-  turn.unix_millis = clock_->UnixMillis();
-  turn.monotonic_millis = clock_->MonotonicMillis();
-  return turn;
-}
-
 bool CommitLoop::Wait(std::vector<Task>* tasks) {
   const int64_t wait_millis =
       std::max<int64_t>(0, hooks_.next_deadline_millis() - clock_->MonotonicMillis());
@@ -56,39 +50,21 @@ bool CommitLoop::Wait(std::vector<Task>* tasks) {
 }
 
 void CommitLoop::Run() {
+  TurnRunner runner(clock_,
+                    {.before_commit = hooks_.before_commit,
+                     .commit = [this](const storage::Batch& batch) { return Commit(batch); }});
   std::vector<Task> tasks;
   while (Wait(&tasks)) {
-    Turn turn = NewTurn();
-    for (Task& task : tasks) {
-      if (task.change) {
-        task.change(turn);
-      } else {
-        Commit(turn);
-        if (failed_) return;
-        task.read();
-      }
-    }
-    hooks_.before_commit(turn);
-    Commit(turn);
-    if (failed_) return;
+    const absl::Status status = runner.Run(tasks);
+    if (!status.ok()) return hooks_.on_fatal(status);
   }
 }
 
-void CommitLoop::Commit(Turn& turn) {
-  if (!turn.batch.empty()) {
-    const auto start = std::chrono::steady_clock::now();
-    const absl::Status status = store_->Commit(turn.batch);
-    if (!status.ok()) {
-      failed_ = true;
-      hooks_.on_fatal(status);
-      return;
-    }
-    hooks_.on_commit(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::vector<std::function<void()>> tell = std::move(turn.after_commit);
-  turn = NewTurn();
-  for (const std::function<void()>& function : tell) function();
+absl::Status CommitLoop::Commit(const storage::Batch& batch) {
+  const auto start = std::chrono::steady_clock::now();
+  MOE_RETURN_IF_ERROR(store_->Commit(batch));
+  hooks_.on_commit(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  return absl::OkStatus();
 }
 
 }  // namespace moe::coordinator

@@ -1,5 +1,5 @@
-// The thread that owns the coordinator's state (coordinator/turn.h): runs changes, commits them in
-// groups, tells the world, and wakes up for deadlines.
+// The thread that owns the coordinator's state (coordinator/turn.h): has groups of changes carried
+// out (turn_runner.h), and wakes up for deadlines.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "coordinator/turn.h"
+#include "coordinator/turn_runner.h"
 #include "storage/rocks/store.h"
 
 namespace moe::coordinator {
@@ -42,22 +43,17 @@ class CommitLoop final : public TurnQueue {
   void Read(std::function<void()> read) override;
 
  private:
-  struct Task {
-    std::function<void(Turn&)> change;  // one of the two
-    std::function<void()> read;
-  };
+  using Task = TurnRunner::Task;
 
   void Hand(Task task);
   void Run();
   // Waits for tasks or the next deadline. False when there is nothing left and the loop stops.
   bool Wait(std::vector<Task>* tasks);
-  void Commit(Turn& turn);
-  Turn NewTurn() const;
+  absl::Status Commit(const storage::Batch& batch);
 
   storage::Store* const store_;
   const Clock* const clock_;
   Hooks hooks_;
-  bool failed_ = false;  // loop thread only
 
   absl::Mutex mutex_;
   absl::CondVar wake_;

@@ -9,6 +9,8 @@
 #include "coordinator/catalog.h"
 #include "coordinator/job_table.h"
 #include "coordinator/metrics.h"
+#include "coordinator/path_roots.h"
+#include "coordinator/queues/queue_tree.h"
 #include "coordinator/sampler/domain_sampler.h"
 #include "coordinator/supervisor.h"
 #include "coordinator/turn.h"
@@ -18,9 +20,10 @@
 namespace moe::coordinator {
 
 class Access;
+class AuditJournal;
 
-// Everything but `queue`, `file_work`, `metrics`, `access` and the constants may only be touched
-// from within queue->Change() and queue->Read().
+// Everything but `queue`, `file_work`, `metrics`, `access`, `audit`, `path_roots` and the constants
+// may only be touched from within queue->Change() and queue->Read().
 struct Core {
   TurnQueue* queue = nullptr;
   FileWork* file_work = nullptr;  // for the files that submissions name
@@ -31,7 +34,10 @@ struct Core {
   DomainSampler* sampler = nullptr;
   WorkerRegistry* workers = nullptr;
   Supervisor* supervisor = nullptr;
+  const QueueTree* queue_tree = nullptr;  // its numbers: loop thread only
   Access* access = nullptr;  // null: nobody is asked who they are (loopback without TLS)
+  AuditJournal* audit = nullptr;
+  const PathRoots* path_roots = nullptr;
   const Clock* clock = nullptr;
 
   std::string artefact_root;

@@ -25,30 +25,33 @@ planner::Machine MachineOf(const v1::Worker& worker, const v1::Slot& slot) {
 
 }  // namespace
 
-std::optional<planner::Machine> LargestSlot(const v1::ListWorkersResponse& workers) {
-  std::optional<planner::Machine> largest;
-  for (const v1::Worker& worker : workers.workers()) {
-    if (worker.state() != v1::WORKER_STATE_READY) continue;
+std::optional<planner::Machine> LargestSlot(const WorkerRegistry& workers,
+                                            int64_t monotonic_millis) {
+  const v1::Worker* of = nullptr;
+  const v1::Slot* largest = nullptr;
+  workers.ForEachReady(monotonic_millis, [&](const v1::Worker& worker) {
     for (const v1::Slot& slot : worker.slots()) {
-      planner::Machine machine = MachineOf(worker, slot);
-      if (!largest.has_value() || std::pair(machine.memory_bytes, machine.is_measured) >
-                                      std::pair(largest->memory_bytes, largest->is_measured)) {
-        largest = std::move(machine);
+      if (largest == nullptr || std::pair(slot.memory_bytes(), slot.has_speed()) >
+                                    std::pair(largest->memory_bytes(), largest->has_speed())) {
+        of = &worker;
+        largest = &slot;
       }
     }
-  }
-  return largest;
+  });
+  if (largest == nullptr) return std::nullopt;
+  return MachineOf(*of, *largest);
 }
 
 planner::TrainSetup SetupOf(const v1::JobSpec& spec, const artefacts::ModelConfig& model) {
-  const v1::TrainSpec& train = spec.train();
+  const v1::TrainSpec& train = *TrainSettings(spec);
   planner::TrainSetup setup = {.model = model,
                                .steps = train.steps(),
                                .sequence_length = train.sequence_length(),
                                .global_batch_samples = train.global_batch_samples(),
                                .micro_batch_samples = train.micro_batch_samples(),
                                .ranks = spec.resources().slots(),
-                               .bf16 = train.compute_dtype() == "bf16"};
+                               .bf16 = train.compute_dtype() == "bf16",
+                               .keeps_average = train.has_weight_average()};
   setup.model.moe.add_noise = train.gate_noise();
   return setup;
 }

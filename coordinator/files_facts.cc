@@ -6,16 +6,19 @@
 #include <filesystem>
 #include <system_error>
 
+#include "common/crc32c.h"
 #include "common/file.h"
 #include "common/status.h"
 #include "storage/artefacts/hf_folder.h"
 #include "storage/artefacts/model_config.h"
+#include "storage/artefacts/vocabulary.h"
 
 namespace moe::coordinator {
 
 namespace fs = std::filesystem;
 
 absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const {
+  MOE_RETURN_IF_ERROR(known_.roots->Check(path));
   MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config, artefacts::ReadModelConfig(path));
   // Opening maps the files and checks their headers: a truncated download is refused here and not
   // minutes later by a rank. A checkpoint of ours was checked when it was committed.
@@ -29,15 +32,23 @@ absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const 
   facts.num_experts = config.moe.num_experts;
   facts.shape = config;
   facts.num_layers = config.num_layers;
+  if (fs::is_directory(path)) {
+    if (const auto name = artefacts::TokenizerFileIn(path)) {
+      MOE_ASSIGN_OR_RETURN(const std::string tokenizer, ReadFile(JoinPath(path, *name)));
+      facts.tokenizer_crc32c = Crc32c(tokenizer.data(), tokenizer.size());
+    }
+  }
   return facts;
 }
 
 bool FilesFacts::HoldsModel(const std::string& path) const {
+  if (!known_.roots->Check(path).ok()) return false;  // CheckReadable says why
   return path.ends_with(".gguf") || FileExists(JoinPath(path, "config.json"));
 }
 
 absl::Status FilesFacts::CheckReadable(const std::string& path, bool* is_empty) const {
   *is_empty = false;
+  MOE_RETURN_IF_ERROR(known_.roots->Check(path));
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (status.type() == fs::file_type::not_found) {
@@ -66,8 +77,8 @@ absl::Status FilesFacts::CheckReadable(const std::string& path, bool* is_empty) 
 }
 
 const v1::Artefact* FilesFacts::FindArtefact(const std::string& reference) const {
-  const auto it = artefacts_.find(reference);
-  return it == artefacts_.end() ? nullptr : &it->second;
+  const auto it = known_.artefacts.find(reference);
+  return it == known_.artefacts.end() ? nullptr : &it->second;
 }
 
 }  // namespace moe::coordinator

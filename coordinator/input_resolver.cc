@@ -43,17 +43,14 @@ absl::StatusOr<std::map<std::string, ResolvedInput>> ResolveInputs(const v1::Job
 absl::Status CheckInputs(const std::map<std::string, ResolvedInput>& inputs) {
   const auto dataset = inputs.find("dataset");
   if (dataset == inputs.end() || !dataset->second.artefact.has_value()) return absl::OkStatus();
-  const std::optional<int64_t> expected = VocabularySize(*dataset->second.artefact);
+  const auto expected = VocabularyOf(*dataset->second.artefact);
   for (const auto& [field, input] : inputs) {
     if (field == "dataset" || !input.artefact.has_value() || !expected.has_value()) continue;
-    const std::optional<int64_t> vocabulary = VocabularySize(*input.artefact);
-    if (vocabulary.has_value() && *vocabulary != *expected) {
-      return InvalidArgument(
-          "{}={} has a vocabulary of {} tokens, dataset={} was made with {}; prepare the dataset "
-          "with the model's own tokenizer",
-          field, ArtefactReference(*input.artefact), *vocabulary,
-          ArtefactReference(*dataset->second.artefact), *expected);
-    }
+    const auto vocabulary = VocabularyOf(*input.artefact);
+    if (!vocabulary.has_value()) continue;
+    MOE_RETURN_IF_ERROR(artefacts::CheckVocabulary(
+        "dataset=" + ArtefactReference(*dataset->second.artefact), *expected,
+        field + "=" + ArtefactReference(*input.artefact), *vocabulary));
   }
   return absl::OkStatus();
 }

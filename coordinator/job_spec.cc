@@ -7,17 +7,18 @@
 
 #include "common/status.h"
 #include "coordinator/estimate.h"
+#include "coordinator/job_array.h"
 #include "coordinator/spec/checker.h"
 #include "coordinator/spec/inputs.h"
+#include "coordinator/spec/job_wide.h"
 #include "coordinator/spec/kinds.h"
 
 namespace moe::coordinator {
 namespace {
 
 constexpr int kMaxJobs = 1000;
-constexpr int kMaxLabels = 32;
-constexpr int32_t kMaxPriority = 1000;
-constexpr int32_t kMaxSlots = 4096;
+// Of an array, at its submission; the others are checked when they are made.
+constexpr int32_t kMaxCheckedElements = 200;
 
 class PipelineChecker {
  public:
@@ -33,7 +34,11 @@ class PipelineChecker {
       return InvalidArgument("the pipeline has {} jobs; the limit is {}; split it", jobs_.size(),
                              kMaxJobs);
     }
-    for (CompleteJob& job : jobs_) MOE_RETURN_IF_ERROR(CheckCommon(job.spec));
+    for (CompleteJob& job : jobs_) {
+      Checker check(job.spec.name());
+      CheckJobWide(check, outside_, job.spec);
+      MOE_RETURN_IF_ERROR(check.status());
+    }
     MOE_RETURN_IF_ERROR(IndexNames());
     for (size_t i = 0; i < jobs_.size(); ++i) MOE_RETURN_IF_ERROR(FindNeeds(static_cast<int>(i)));
     MOE_ASSIGN_OR_RETURN(const std::vector<int> order, Order());
@@ -42,60 +47,6 @@ class PipelineChecker {
   }
 
  private:
-  absl::Status CheckCommon(v1::JobSpec& spec) {
-    Checker check(spec.name());
-    check.Name("name", spec.name());
-    check.Range<int32_t>("priority", spec.priority(), -kMaxPriority, kMaxPriority);
-    if (spec.kind_case() == v1::JobSpec::KIND_NOT_SET) {
-      check.Fail("has no kind; give one of prepare, construct, train, evaluate, export");
-      return check.status();
-    }
-    if (spec.labels_size() > kMaxLabels) {
-      check.Fail("has {} labels; the limit is {}", spec.labels_size(), kMaxLabels);
-    }
-    for (const auto& [key, value] : spec.labels()) {
-      if (key.empty() || key.size() > kMaxNameLength || value.size() > 255) {
-        check.Fail(
-            "labels.{} is too long or empty; use keys of 1 to {} and values of up to 255 "
-            "bytes",
-            key, kMaxNameLength);
-      }
-    }
-    v1::Resources& resources = *spec.mutable_resources();
-    if (resources.slots() == 0) resources.set_slots(1);
-    if (!resources.has_preemptible()) resources.set_preemptible(true);
-    check.Range<int32_t>("resources.slots", resources.slots(), 1, kMaxSlots);
-    if (!spec.has_train() && resources.slots() > 1) {
-      check.Fail("resources.slots={} but only train jobs run on more than one slot; use 1",
-                 resources.slots());
-    }
-    if (!spec.has_max_infrastructure_retries()) spec.set_max_infrastructure_retries(10);
-    check.Range<int32_t>("max_infrastructure_retries", spec.max_infrastructure_retries(), 0, 1000);
-    SetDefaultOutput(spec);
-    check.Name("output", OutputName(spec));
-    return check.status();
-  }
-
-  static void SetDefaultOutput(v1::JobSpec& spec) {
-    const auto fill = [&](auto& kind) {
-      if (kind.output().empty()) kind.set_output(spec.name());
-    };
-    switch (spec.kind_case()) {
-      case v1::JobSpec::kPrepare:
-        return fill(*spec.mutable_prepare());
-      case v1::JobSpec::kConstruct:
-        return fill(*spec.mutable_construct());
-      case v1::JobSpec::kTrain:
-        return fill(*spec.mutable_train());
-      case v1::JobSpec::kEvaluate:
-        return fill(*spec.mutable_evaluate());
-      case v1::JobSpec::kExport:
-        return fill(*spec.mutable_export_());
-      case v1::JobSpec::KIND_NOT_SET:
-        return;
-    }
-  }
-
   absl::Status IndexNames() {
     for (size_t i = 0; i < jobs_.size(); ++i) {
       const v1::JobSpec& spec = jobs_[i].spec;
@@ -104,6 +55,7 @@ class PipelineChecker {
                                spec.name(), spec.name());
       }
       names_.push_back(spec.name());
+      if (spec.has_array()) continue;  // its elements make things of other names
       const auto [it, added] = by_output_.emplace(OutputName(spec), static_cast<int>(i));
       if (!added) {
         return InvalidArgument("job '{}': output='{}' is also the output of job '{}'; rename one",
@@ -133,6 +85,10 @@ class PipelineChecker {
       }
       needs.insert(it->second);
     }
+    FindAfter(check, "after_ok", job.spec.after_ok(), JobOutcome::kOk, job);
+    FindAfter(check, "after_any", job.spec.after_any(), JobOutcome::kAny, job);
+    FindAfter(check, "after_not_ok", job.spec.after_not_ok(), JobOutcome::kNotOk, job);
+    MOE_RETURN_IF_ERROR(check.status());
     for (const auto& [field, input] : InputsOf(job.spec)) {
       if (!input.has_artefact()) continue;
       if (const auto maker = MakerOf(index, input.artefact())) needs.insert(*maker);
@@ -141,6 +97,40 @@ class PipelineChecker {
     job.spec.clear_needs();
     for (const int need : job.needs) {
       job.spec.add_needs(jobs_[static_cast<size_t>(need)].spec.name());
+    }
+    return CheckSatisfiable(job);
+  }
+
+  // Dependencies on outcomes: on jobs of this pipeline by name, on earlier ones by id.
+  template <typename Names>
+  void FindAfter(Checker& check, const char* field, const Names& names, JobOutcome outcome,
+                 CompleteJob& job) {
+    for (const std::string& name : names) {
+      if (const auto it = by_name_.find(name); it != by_name_.end()) {
+        job.after.push_back({.outcome = outcome, .job = it->second});
+      } else if (outside_.HasJob(name)) {
+        job.after.push_back({.outcome = outcome, .job_id = name});
+      } else {
+        check.Fail("{}: '{}' is neither a job of this pipeline nor the id of an earlier one{}",
+                   field, name, Suggestion(name, names_));
+      }
+    }
+  }
+
+  // That not two of its dependencies exclude each other.
+  absl::Status CheckSatisfiable(const CompleteJob& job) const {
+    for (const JobDependency& a : job.after) {
+      if (a.outcome != JobOutcome::kNotOk) continue;
+      bool must_succeed = std::count(job.needs.begin(), job.needs.end(), a.job) > 0;
+      for (const JobDependency& b : job.after) {
+        must_succeed |= b.outcome == JobOutcome::kOk && b.job == a.job && b.job_id == a.job_id;
+      }
+      if (!must_succeed) continue;
+      return InvalidArgument(
+          "job '{}': after_not_ok: '{}' must fail and must succeed as well, which cannot be; "
+          "remove "
+          "one of the two",
+          job.spec.name(), a.job >= 0 ? jobs_[static_cast<size_t>(a.job)].spec.name() : a.job_id);
     }
     return absl::OkStatus();
   }
@@ -160,12 +150,16 @@ class PipelineChecker {
         for (auto it = std::find(path.begin(), path.end(), index); it != path.end(); ++it) {
           cycle.push_back(jobs_[static_cast<size_t>(*it)].spec.name());
         }
-        problem = InvalidArgument("job '{}': needs itself: {}; remove one of these needs",
-                                  cycle.front(), fmt::join(cycle, " -> "));
+        problem =
+            InvalidArgument("job '{}': waits for itself: {}; remove one of these dependencies",
+                            cycle.front(), fmt::join(cycle, " -> "));
         return;
       }
       marks[static_cast<size_t>(index)] = Mark::kOpen;
       for (const int need : jobs_[static_cast<size_t>(index)].needs) visit(need);
+      for (const JobDependency& after : jobs_[static_cast<size_t>(index)].after) {
+        if (after.job >= 0) visit(after.job);
+      }
       marks[static_cast<size_t>(index)] = Mark::kDone;
       path.pop_back();
       order.push_back(index);
@@ -176,9 +170,28 @@ class PipelineChecker {
   }
 
   absl::Status CheckKind(int index) {
-    v1::JobSpec& spec = jobs_[static_cast<size_t>(index)].spec;
-    ThingFacts& output = outputs_[static_cast<size_t>(index)];
-    output.kind = OutputKind(spec);
+    CompleteJob& job = jobs_[static_cast<size_t>(index)];
+    outputs_[static_cast<size_t>(index)].kind = OutputKind(job.spec);
+    if (job.spec.has_array()) return CheckElements(index);
+    return CheckKind(index, job, outputs_[static_cast<size_t>(index)]);
+  }
+
+  // The array's own spec stays as it was given: its defaults may depend on what differs.
+  absl::Status CheckElements(int index) const {
+    const v1::JobSpec& array = jobs_[static_cast<size_t>(index)].spec;
+    for (int32_t i = 0; i < std::min(array.array().size(), kMaxCheckedElements); ++i) {
+      CompleteJob element{ElementOf(array, i), {}};
+      Checker check(element.spec.name());
+      CheckJobWide(check, outside_, element.spec);
+      MOE_RETURN_IF_ERROR(check.status());
+      ThingFacts output;
+      MOE_RETURN_IF_ERROR(CheckKind(index, element, output));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckKind(int index, CompleteJob& job, ThingFacts& output) const {
+    v1::JobSpec& spec = job.spec;
     Checker check(spec.name());
     const JobInputs inputs(*this, index);
     switch (spec.kind_case()) {
@@ -190,10 +203,11 @@ class PipelineChecker {
         break;
       case v1::JobSpec::kTrain:
         CheckTrain(check, inputs, spec.resources().slots(), *spec.mutable_train(), output);
-        if (output.model.has_value()) {
-          jobs_[static_cast<size_t>(index)].model_shape = output.model->shape;
-        }
-        CheckFits(check, jobs_[static_cast<size_t>(index)]);
+        CheckFits(check, output, job);
+        break;
+      case v1::JobSpec::kFinetune:
+        CheckFinetune(check, inputs, spec.resources().slots(), *spec.mutable_finetune(), output);
+        CheckFits(check, output, job);
         break;
       case v1::JobSpec::kEvaluate:
         CheckEvaluate(check, inputs, *spec.mutable_evaluate());
@@ -208,7 +222,8 @@ class PipelineChecker {
   }
 
   // Running out of memory is certain: better said now than by a rank.
-  void CheckFits(Checker& check, const CompleteJob& job) const {
+  void CheckFits(Checker& check, const ThingFacts& output, CompleteJob& job) const {
+    if (output.model.has_value()) job.model_shape = output.model->shape;
     if (!check.status().ok() || !job.model_shape.has_value()) return;
     const std::optional<planner::Machine> machine = outside_.LargestSlot();
     if (!machine.has_value()) return;
@@ -250,9 +265,19 @@ class PipelineChecker {
 
 }  // namespace
 
+const QueueTree& SpecFacts::queues() const {
+  static const QueueTree* const kSingle = new QueueTree();
+  return *kSingle;
+}
+
 absl::StatusOr<std::vector<CompleteJob>> CompletePipeline(const std::vector<v1::JobSpec>& jobs,
                                                           const SpecFacts& facts) {
   return PipelineChecker(jobs, facts).Run();
+}
+
+const v1::TrainSpec* TrainSettings(const v1::JobSpec& spec) {
+  if (spec.has_train()) return &spec.train();
+  return spec.has_finetune() ? &spec.finetune() : nullptr;
 }
 
 std::string KindName(const v1::JobSpec& spec) {
@@ -263,6 +288,8 @@ std::string KindName(const v1::JobSpec& spec) {
       return "construct";
     case v1::JobSpec::kTrain:
       return "train";
+    case v1::JobSpec::kFinetune:
+      return "finetune";
     case v1::JobSpec::kEvaluate:
       return "evaluate";
     case v1::JobSpec::kExport:
@@ -281,6 +308,8 @@ std::string OutputName(const v1::JobSpec& spec) {
       return spec.construct().output();
     case v1::JobSpec::kTrain:
       return spec.train().output();
+    case v1::JobSpec::kFinetune:
+      return spec.finetune().output();
     case v1::JobSpec::kEvaluate:
       return spec.evaluate().output();
     case v1::JobSpec::kExport:
@@ -298,6 +327,7 @@ v1::ArtefactKind OutputKind(const v1::JobSpec& spec) {
     case v1::JobSpec::kConstruct:
       return v1::ARTEFACT_KIND_MODEL;
     case v1::JobSpec::kTrain:
+    case v1::JobSpec::kFinetune:
       return v1::ARTEFACT_KIND_CHECKPOINT;
     case v1::JobSpec::kEvaluate:
       return v1::ARTEFACT_KIND_REPORT;
@@ -326,8 +356,11 @@ std::string KindName(v1::ArtefactKind kind) {
 
 std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec) {
   switch (spec.kind_case()) {
-    case v1::JobSpec::kPrepare:
-      return {{"tokenizer", spec.prepare().tokenizer()}};
+    case v1::JobSpec::kPrepare: {
+      std::map<std::string, v1::InputRef> inputs = {{"tokenizer", spec.prepare().tokenizer()}};
+      if (spec.prepare().has_scores_from()) inputs["scores_from"] = spec.prepare().scores_from();
+      return inputs;
+    }
     case v1::JobSpec::kConstruct: {
       std::map<std::string, v1::InputRef> inputs = {{"model", spec.construct().model()}};
       if (spec.construct().has_calibrate()) {
@@ -336,13 +369,18 @@ std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec) {
       if (spec.construct().has_importance()) {
         inputs["importance.dataset"] = spec.construct().importance().dataset();
       }
+      if (spec.construct().has_gate_training()) {
+        inputs["gate_training.dataset"] = spec.construct().gate_training().dataset();
+      }
       return inputs;
     }
-    case v1::JobSpec::kTrain: {
-      std::map<std::string, v1::InputRef> inputs = {{"model", spec.train().model()},
-                                                    {"dataset", spec.train().dataset()}};
-      if (spec.train().mixture().dynamic().has_reference()) {
-        inputs["mixture.dynamic.reference"] = spec.train().mixture().dynamic().reference();
+    case v1::JobSpec::kTrain:
+    case v1::JobSpec::kFinetune: {
+      const v1::TrainSpec& train = *TrainSettings(spec);
+      std::map<std::string, v1::InputRef> inputs = {{"model", train.model()},
+                                                    {"dataset", train.dataset()}};
+      if (train.mixture().dynamic().has_reference()) {
+        inputs["mixture.dynamic.reference"] = train.mixture().dynamic().reference();
       }
       return inputs;
     }

@@ -11,10 +11,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/queues/queue_tree.h"
 #include "moe/v1/artefact.pb.h"
 #include "moe/v1/job_spec.pb.h"
 #include "planner/machine.h"
 #include "storage/artefacts/model_config.h"
+#include "storage/artefacts/vocabulary.h"
 
 namespace moe::coordinator {
 
@@ -27,6 +29,7 @@ struct ModelFacts {
   int64_t num_layers = 0;   // 0: not known
   // The whole shape, where it is known: what estimates are made from.
   std::optional<artefacts::ModelConfig> shape = std::nullopt;
+  std::optional<uint32_t> tokenizer_crc32c = std::nullopt;  // absent where it is not known
 };
 
 // What validation asks about files and artefacts.
@@ -43,12 +46,27 @@ class SpecFacts {
   virtual const v1::Artefact* FindArtefact(const std::string& reference) const = 0;
   // The slot that a rank may hope for; nullopt where none is known, or none matters.
   virtual std::optional<planner::Machine> LargestSlot() const { return std::nullopt; }
+  // The queues that jobs can be submitted to.
+  virtual const QueueTree& queues() const;
+  // Whether there is a job with this id.
+  virtual bool HasJob(const std::string& job_id) const { return false; }
 };
 
-// A spec with every default filled in, and the jobs of the same pipeline that it needs.
+// How another job must have ended.
+enum class JobOutcome { kOk, kAny, kNotOk };
+
+// A dependency on the outcome of a job: of the same pipeline, or an earlier one.
+struct JobDependency {
+  JobOutcome outcome = JobOutcome::kOk;
+  int job = -1;             // index into the pipeline
+  std::string job_id = {};  // where `job` is -1
+};
+
+// A spec with every default filled in, and the jobs that it depends on.
 struct CompleteJob {
   v1::JobSpec spec;
-  std::vector<int> needs;  // indices into the pipeline, ascending
+  std::vector<int> needs;                 // indices into the pipeline, ascending: must succeed
+  std::vector<JobDependency> after = {};  // what the spec's after_* say
   // Of the model that a train job works on, where it is known.
   std::optional<artefacts::ModelConfig> model_shape = std::nullopt;
 };
@@ -57,6 +75,9 @@ struct CompleteJob {
 // 2, 3, 4, ...". The jobs come back in the order given.
 absl::StatusOr<std::vector<CompleteJob>> CompletePipeline(const std::vector<v1::JobSpec>& jobs,
                                                           const SpecFacts& facts);
+
+// The settings of a train or finetune job; nullptr for other kinds.
+const v1::TrainSpec* TrainSettings(const v1::JobSpec& spec);
 
 // "train".
 std::string KindName(const v1::JobSpec& spec);
@@ -72,7 +93,7 @@ std::map<std::string, v1::InputRef> InputsOf(const v1::JobSpec& spec);
 
 // "name:version".
 std::string ArtefactReference(const v1::Artefact& artefact);
-// The vocabulary size that an artefact's metadata states; nullopt where it does not.
-std::optional<int64_t> VocabularySize(const v1::Artefact& artefact);
+// What an artefact's metadata states; nullopt where it states no vocabulary.
+std::optional<artefacts::Vocabulary> VocabularyOf(const v1::Artefact& artefact);
 
 }  // namespace moe::coordinator

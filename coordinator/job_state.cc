@@ -16,6 +16,8 @@ struct Transition {
 constexpr Transition kTransitions[] = {
     {v1::JOB_STATE_PENDING, JobChange::kNeedsMet, v1::JOB_STATE_QUEUED},
     {v1::JOB_STATE_PENDING, JobChange::kNeedFailed, v1::JOB_STATE_FAILED},
+    {v1::JOB_STATE_PENDING, JobChange::kFinished, v1::JOB_STATE_SUCCEEDED},
+    {v1::JOB_STATE_PENDING, JobChange::kFailed, v1::JOB_STATE_FAILED},
     {v1::JOB_STATE_PENDING, JobChange::kCancelled, v1::JOB_STATE_CANCELLED},
     {v1::JOB_STATE_QUEUED, JobChange::kHeld, v1::JOB_STATE_PENDING},
     {v1::JOB_STATE_QUEUED, JobChange::kPlaced, v1::JOB_STATE_STARTING},
@@ -77,15 +79,23 @@ AfterCause DecideAfter(v1::Cause cause) {
     case v1::CAUSE_NON_FINITE_LOSS:
     case v1::CAUSE_LOSS_SPIKE:
     case v1::CAUSE_OUT_OF_MEMORY:
+      return AfterCause::kRetryUser;
     case v1::CAUSE_NEED_FAILED:
+    case v1::CAUSE_NOT_NEEDED:
+    case v1::CAUSE_TIME_LIMIT:
       return AfterCause::kFail;
     case v1::CAUSE_DRAINED:
     case v1::CAUSE_LEASE_EXPIRED:
     case v1::CAUSE_PREEMPTED:
       return AfterCause::kRetryUncounted;
     default:
-      return AfterCause::kRetryCounted;
+      return AfterCause::kRetryInfrastructure;
   }
+}
+
+bool IsOwnFault(v1::Cause cause) {
+  const AfterCause after = DecideAfter(cause);
+  return after == AfterCause::kFail || after == AfterCause::kRetryUser;
 }
 
 }  // namespace moe::coordinator

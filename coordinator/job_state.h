@@ -17,7 +17,7 @@ enum class JobChange {
   kRanksUp,         // all ranks have reported
   kStopAsked,       // its ranks were told to stop
   kStopped,         // its ranks are gone after a cancel
-  kFinished,        // all ranks finished
+  kFinished,        // all ranks finished; of an array: all elements succeeded
   kFailed,          // not to be tried again
   kAnotherAttempt,  // its attempt ended and it is to be tried again
   kCancelled,       // cancelled while nothing runs
@@ -38,10 +38,13 @@ std::string CauseText(v1::Cause cause);
 
 // What a cause means for the job whose attempt it ended.
 enum class AfterCause {
-  kFail,            // the same would happen again
-  kRetryCounted,    // another attempt, counted against max_infrastructure_retries
-  kRetryUncounted,  // another attempt; not the job's fault, not the cluster's
+  kFail,                 // the end, whatever the budgets say
+  kRetryUser,            // the job's own doing: counted against max_user_retries
+  kRetryInfrastructure,  // the cluster's doing: counted against max_infrastructure_retries
+  kRetryUncounted,       // another attempt; nobody's fault
 };
 AfterCause DecideAfter(v1::Cause cause);
+// Whether the job itself is to blame: such a cause outweighs what else went wrong.
+bool IsOwnFault(v1::Cause cause);
 
 }  // namespace moe::coordinator

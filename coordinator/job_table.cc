@@ -8,6 +8,9 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "coordinator/job_array.h"
+#include "coordinator/job_dependencies.h"
+#include "coordinator/job_filter.h"
 #include "coordinator/timestamp.h"
 
 namespace moe::coordinator {
@@ -80,12 +83,23 @@ void JobTable::Index(uint64_t number, const v1::JobRecord& record) {
   newest = std::max(newest, number);
   if (IsEnded(record.job().state())) return;
   live_.insert(number);
-  if (record.job().state() == v1::JOB_STATE_QUEUED) queued_.insert(number);
+  if (IsArray(record.job())) arrays_.insert(number);
+  if (record.job().state() == v1::JOB_STATE_QUEUED) Enqueue(number);
   if (record.job().state() == v1::JOB_STATE_PENDING) {
-    for (const std::string& need : record.job().need_job_ids()) {
-      needed_by_.emplace(*ParseJobId(need), number);
+    for (const std::string& id : DependenciesOf(record.job())) {
+      dependents_.emplace(*ParseJobId(id), number);
     }
   }
+}
+
+void JobTable::Enqueue(uint64_t number) {
+  queued_.insert(number);
+  queue_changes_.push_back(number);
+}
+
+void JobTable::Dequeue(uint64_t number) {
+  queued_.erase(number);
+  queue_changes_.push_back(number);
 }
 
 v1::JobRecord* JobTable::Find(uint64_t number) {
@@ -114,11 +128,7 @@ v1::ListJobsResponse JobTable::List(const v1::ListJobsRequest& request, int page
   uint64_t last = 0;
   for (; it != jobs_.rend(); ++it) {
     const v1::Job& job = it->second.job();
-    const auto& states = request.states();
-    if (!states.empty() && std::find(states.begin(), states.end(), job.state()) == states.end()) {
-      continue;
-    }
-    if (!request.pipeline_id().empty() && job.pipeline_id() != request.pipeline_id()) continue;
+    if (!IsWanted(request, job)) continue;
     if (response.jobs_size() == page_size) {
       response.set_next_page_token(FormatJobId(last));
       break;
@@ -187,19 +197,21 @@ v1::SubmitPipelineResponse JobTable::Submit(Turn& turn, const v1::SubmitPipeline
     job.set_pipeline_id(request_record.pipeline_id());
     *job.mutable_spec() = jobs[i].spec;
     *job.mutable_create_time() = ToTimestamp(turn.unix_millis);
+    record.set_queued_unix_millis(turn.unix_millis);
     job.set_user(user);
-    for (const int need : jobs[i].needs) job.add_need_job_ids(FormatJobId(first + need));
-    if (job.need_job_ids().empty()) {
-      job.set_state(v1::JOB_STATE_QUEUED);
-    } else {
-      job.set_state(v1::JOB_STATE_PENDING);
+    AddDependencies(jobs[i], first, &job);
+    job.set_state(FirstState(job));
+    if (const std::vector<std::string> others = DependenciesOf(job); !others.empty()) {
       job.set_cause(v1::CAUSE_NEEDS_UNMET);
-      job.set_reason(fmt::format("waits for {}", fmt::join(job.need_job_ids(), ", ")));
+      job.set_reason(fmt::format("waits for {}", fmt::join(others, ", ")));
     }
+    if (IsArray(job)) job.mutable_array()->set_waiting(job.spec().array().size());
     Index(number, record);
     Note(turn, record, job.cause(), "submitted");
     if (observer_) observer_(turn, job, v1::JOB_STATE_UNSPECIFIED, job.state());
   }
+  // Earlier jobs may have ended long ago.
+  for (uint64_t number = first; number < next_job_; ++number) Follow(turn, number);
 
   turn.batch.PutRequest(request.request_id(), request_record);
   uncommitted_requests_[request.request_id()] = request_record;
@@ -214,7 +226,8 @@ v1::SubmitPipelineResponse JobTable::Preview(const std::vector<CompleteJob>& job
     v1::Job& job = *response.add_jobs();
     *job.mutable_spec() = complete.spec;
     job.set_user(user);
-    job.set_state(complete.needs.empty() ? v1::JOB_STATE_QUEUED : v1::JOB_STATE_PENDING);
+    AddDependencies(complete, next_job_, &job);
+    job.set_state(FirstState(job));
   }
   return response;
 }
@@ -229,46 +242,135 @@ void JobTable::Move(Turn& turn, v1::JobRecord& record, JobChange change, v1::Cau
   job.set_state(*to);
   job.set_cause(cause);
   job.set_reason(reason);
-  if (from == v1::JOB_STATE_QUEUED) queued_.erase(number);
-  if (*to == v1::JOB_STATE_QUEUED) queued_.insert(number);
+  if (from == v1::JOB_STATE_QUEUED) Dequeue(number);
+  if (*to == v1::JOB_STATE_QUEUED) {
+    Enqueue(number);
+    record.set_queued_unix_millis(turn.unix_millis);
+  }
   if (*to == v1::JOB_STATE_STARTING && !job.has_start_time()) {
     *job.mutable_start_time() = ToTimestamp(turn.unix_millis);
   }
   if (IsEnded(*to)) {
     *job.mutable_end_time() = ToTimestamp(turn.unix_millis);
     live_.erase(number);
+    arrays_.erase(number);
   }
   Note(turn, record, cause, reason);
   if (observer_) observer_(turn, job, from, *to);
-  if (IsEnded(*to)) FollowNeeds(turn, number);
+  if (!IsEnded(*to)) return;
+  FollowDependents(turn, number);
+  if (!job.array_job_id().empty()) CountElement(turn, job);
 }
 
-void JobTable::FollowNeeds(Turn& turn, uint64_t ended_job) {
-  const auto [begin, end] = needed_by_.equal_range(ended_job);
+void JobTable::AddElements(Turn& turn, v1::JobRecord& array,
+                           const std::vector<absl::StatusOr<v1::JobSpec>>& specs) {
+  for (const absl::StatusOr<v1::JobSpec>& spec : specs) {
+    const int32_t index = array.next_array_index();
+    array.set_next_array_index(index + 1);
+    v1::ArrayProgress& progress = *array.mutable_job()->mutable_array();
+    progress.set_waiting(progress.waiting() - 1);
+    progress.set_live(progress.live() + 1);
+
+    const uint64_t number = next_job_++;
+    turn.batch.PutNextJob(next_job_);
+    v1::JobRecord& record = jobs_[number];
+    record.set_pipeline_name(array.pipeline_name());
+    record.set_queued_unix_millis(turn.unix_millis);
+    v1::Job& job = *record.mutable_job();
+    job.set_job_id(FormatJobId(number));
+    job.set_pipeline_id(array.job().pipeline_id());
+    *job.mutable_spec() = spec.ok() ? *spec : ElementOf(array.job().spec(), index);
+    *job.mutable_create_time() = ToTimestamp(turn.unix_millis);
+    job.set_user(array.job().user());
+    job.set_array_job_id(array.job().job_id());
+    job.set_array_index(index);
+    // What they made is what the element reads.
+    *job.mutable_need_job_ids() = array.job().need_job_ids();
+    job.set_state(v1::JOB_STATE_QUEUED);
+    Index(number, record);
+    Note(turn, record, job.cause(), fmt::format("element {} of {}", index, job.array_job_id()));
+    if (observer_) observer_(turn, job, v1::JOB_STATE_UNSPECIFIED, job.state());
+    if (!spec.ok()) {
+      Move(turn, record, JobChange::kFailed, v1::CAUSE_BAD_INPUT, Message(spec.status()));
+    }
+  }
+  if (IsEnded(array.job().state())) return;
+  v1::Job& job = *array.mutable_job();
+  const int32_t size = job.spec().array().size();
+  job.set_cause(job.array().waiting() > 0 ? v1::CAUSE_ARRAY_LIMIT : v1::CAUSE_UNSPECIFIED);
+  job.set_reason(
+      fmt::format("{} of {} elements are jobs so far", size - job.array().waiting(), size));
+  Touch(turn, array);
+}
+
+void JobTable::CountElement(Turn& turn, const v1::Job& element) {
+  v1::JobRecord& record = *Find(element.array_job_id());
+  v1::Job& job = *record.mutable_job();
+  v1::ArrayProgress& progress = *job.mutable_array();
+  progress.set_live(progress.live() - 1);
+  switch (element.state()) {
+    case v1::JOB_STATE_SUCCEEDED:
+      progress.set_succeeded(progress.succeeded() + 1);
+      break;
+    case v1::JOB_STATE_FAILED:
+      progress.set_failed(progress.failed() + 1);
+      break;
+    default:
+      progress.set_cancelled(progress.cancelled() + 1);
+  }
+  job.mutable_outputs()->MergeFrom(element.outputs());
+  job.mutable_progress()->set_done(progress.succeeded() + progress.failed() + progress.cancelled());
+  job.mutable_progress()->set_total(job.spec().array().size());
+  job.mutable_progress()->set_unit("elements");
+  if (IsEnded(job.state()) || progress.waiting() + progress.live() > 0) {
+    return Touch(turn, record);
+  }
+  if (progress.failed() + progress.cancelled() == 0) {
+    return Move(turn, record, JobChange::kFinished, v1::CAUSE_UNSPECIFIED,
+                fmt::format("all {} elements succeeded", progress.succeeded()));
+  }
+  Move(turn, record, JobChange::kFailed, v1::CAUSE_NEED_FAILED,
+       fmt::format("{} of {} elements failed, {} were cancelled", progress.failed(),
+                   job.spec().array().size(), progress.cancelled()));
+}
+
+Readiness JobTable::ReadinessOf(const v1::Job& job) const {
+  return coordinator::ReadinessOf(job, [this](const std::string& id) -> const v1::Job& {
+    return jobs_.at(*ParseJobId(id)).job();
+  });
+}
+
+void JobTable::FollowDependents(Turn& turn, uint64_t ended_job) {
+  const auto [begin, end] = dependents_.equal_range(ended_job);
   std::vector<uint64_t> followers;
   for (auto it = begin; it != end; ++it) followers.push_back(it->second);
-  needed_by_.erase(begin, end);
-
-  const v1::Job& ended = jobs_.at(ended_job).job();
-  for (const uint64_t number : followers) {
-    v1::JobRecord& record = jobs_.at(number);
-    if (record.job().state() != v1::JOB_STATE_PENDING) continue;
-    if (ended.state() != v1::JOB_STATE_SUCCEEDED) {
-      Move(turn, record, JobChange::kNeedFailed, v1::CAUSE_NEED_FAILED,
-           fmt::format("needs {} ('{}'), which ended as {}", ended.job_id(), ended.spec().name(),
-                       StateName(ended.state())));
-      continue;
-    }
-    if (record.job().held() || !NeedsMet(record.job())) continue;
-    Move(turn, record, JobChange::kNeedsMet, v1::CAUSE_UNSPECIFIED, "all needs are met");
-  }
+  dependents_.erase(begin, end);
+  for (const uint64_t number : followers) Follow(turn, number);
 }
 
-bool JobTable::NeedsMet(const v1::Job& job) {
-  const auto& needs = job.need_job_ids();
-  return std::all_of(needs.begin(), needs.end(), [&](const std::string& need) {
-    return Find(need)->job().state() == v1::JOB_STATE_SUCCEEDED;
-  });
+void JobTable::Follow(Turn& turn, uint64_t number) {
+  v1::JobRecord& record = jobs_.at(number);
+  const v1::Job& job = record.job();
+  if (job.state() != v1::JOB_STATE_PENDING) return;
+  const Readiness readiness = ReadinessOf(job);
+  switch (readiness.kind) {
+    case Readiness::Kind::kWaits:
+      return;
+    case Readiness::Kind::kReady:
+      if (job.held() || IsArray(job)) return;
+      return Move(turn, record, JobChange::kNeedsMet, v1::CAUSE_UNSPECIFIED, "all needs are met");
+    case Readiness::Kind::kNever:
+      break;
+  }
+  const v1::Job& other = *readiness.never;
+  if (other.state() == v1::JOB_STATE_SUCCEEDED) {
+    return Move(turn, record, JobChange::kCancelled, v1::CAUSE_NOT_NEEDED,
+                fmt::format("was to run only if {} ('{}') did not succeed, and it did",
+                            other.job_id(), other.spec().name()));
+  }
+  Move(turn, record, JobChange::kNeedFailed, v1::CAUSE_NEED_FAILED,
+       fmt::format("needs {} ('{}'), which ended as {}", other.job_id(), other.spec().name(),
+                   StateName(other.state())));
 }
 
 void JobTable::SetHeld(Turn& turn, v1::JobRecord& record, bool held, const std::string& reason) {
@@ -276,7 +378,7 @@ void JobTable::SetHeld(Turn& turn, v1::JobRecord& record, bool held, const std::
   job.set_held(held);
   if (held && job.state() == v1::JOB_STATE_QUEUED) {
     Move(turn, record, JobChange::kHeld, v1::CAUSE_HELD, reason);
-  } else if (!held && job.state() == v1::JOB_STATE_PENDING && NeedsMet(job)) {
+  } else if (!held && job.state() == v1::JOB_STATE_PENDING && IsReady(job) && !IsArray(job)) {
     Move(turn, record, JobChange::kNeedsMet, v1::CAUSE_UNSPECIFIED, reason);
   } else {
     Note(turn, record, held ? v1::CAUSE_HELD : v1::CAUSE_UNSPECIFIED, reason);
@@ -296,6 +398,7 @@ void JobTable::Note(Turn& turn, v1::JobRecord& record, v1::Cause cause,
   event.set_revision(job.revision());
   event.set_job_id(job.job_id());
   *event.mutable_time() = ToTimestamp(turn.unix_millis);
+  job.set_etag(fmt::format("{:x}", job.revision()));
   event.set_state(job.state());
   event.set_attempt(job.attempt());
   event.set_cause(cause);

@@ -9,10 +9,12 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/job_dependencies.h"
 #include "coordinator/job_spec.h"
 #include "coordinator/job_state.h"
 #include "coordinator/turn.h"
@@ -59,6 +61,15 @@ class JobTable {
   void ForEachLive(const std::function<void(v1::JobRecord&)>& visit);
   // Numbers of the jobs that are QUEUED.
   const std::set<uint64_t>& queued() const { return queued_; }
+  // Numbers of the jobs that became QUEUED or ceased to be since the last call, some more than
+  // once.
+  std::vector<uint64_t> TakeQueueChanges() { return std::exchange(queue_changes_, {}); }
+  // Numbers of the arrays that have not ended.
+  const std::set<uint64_t>& arrays() const { return arrays_; }
+  // Whether the outcomes of other jobs allow this one to run.
+  bool IsReady(const v1::Job& job) const {
+    return ReadinessOf(job).kind == Readiness::Kind::kReady;
+  }
   int64_t revision() const { return revision_; }
 
   // The answer to an earlier submission with this request id, if there was one. ALREADY_EXISTS
@@ -71,6 +82,10 @@ class JobTable {
   // The answer that Submit would give, changing nothing.
   v1::SubmitPipelineResponse Preview(const std::vector<CompleteJob>& jobs,
                                      const std::string& user) const;
+
+  // Makes jobs of the next elements of an array. An element whose spec is bad is a job that failed.
+  void AddElements(Turn& turn, v1::JobRecord& array,
+                   const std::vector<absl::StatusOr<v1::JobSpec>>& specs);
 
   // Applies a change of state; the change must be possible. Jobs that need this one follow.
   void Move(Turn& turn, v1::JobRecord& record, JobChange change, v1::Cause cause,
@@ -102,8 +117,14 @@ class JobTable {
   v1::SubmitPipelineResponse AnswerOf(const v1::RequestRecord& request);
   void Index(uint64_t number, const v1::JobRecord& record);
   void Save(Turn& turn, uint64_t number, const v1::JobRecord& record, const v1::JobEvent* event);
-  void FollowNeeds(Turn& turn, uint64_t ended_job);
-  bool NeedsMet(const v1::Job& job);
+  Readiness ReadinessOf(const v1::Job& job) const;
+  void Enqueue(uint64_t number);
+  void Dequeue(uint64_t number);
+  // Moves a PENDING job on where the outcomes of others allow or forbid it.
+  void Follow(Turn& turn, uint64_t number);
+  void FollowDependents(Turn& turn, uint64_t ended_job);
+  // An element has ended: counts it, and ends its array where it was the last.
+  void CountElement(Turn& turn, const v1::Job& element);
 
   storage::Store* const store_;
   StateObserver observer_;
@@ -112,9 +133,11 @@ class JobTable {
   uint64_t next_pipeline_ = 1;
   std::map<uint64_t, v1::JobRecord> jobs_;
   std::unordered_map<std::string, uint64_t> newest_by_name_;
-  std::set<uint64_t> live_;                      // not ended
-  std::set<uint64_t> queued_;                    // QUEUED
-  std::multimap<uint64_t, uint64_t> needed_by_;  // job -> PENDING jobs that need it
+  std::set<uint64_t> live_;                       // not ended
+  std::set<uint64_t> queued_;                     // QUEUED
+  std::vector<uint64_t> queue_changes_;           // of queued_
+  std::set<uint64_t> arrays_;                     // arrays that have not ended
+  std::multimap<uint64_t, uint64_t> dependents_;  // job -> PENDING jobs that depend on it
   std::map<std::string, v1::RequestRecord> uncommitted_requests_;
   std::map<int64_t, Watcher> watchers_;
   int64_t next_watcher_ = 1;

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "coordinator/server.h"
+#include "coordinator/store_commands.h"
 #include "coordinator/version.h"
 
 namespace {
@@ -20,12 +21,13 @@ void DumpMetrics() {
   }
 }
 
-// Blocks the signals that end the program in all threads, so that `sigwait` gets them.
+// Blocks the signals that command the program in all threads, so that `sigwait` gets them.
 sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
@@ -58,19 +60,36 @@ int main(int argc, char** argv) {
                  "How long an attempt runs before it can be pre-empted")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--queues", options.queue_file,
+                 "File with the queues and their quotas (docs/queues.md), read again on SIGHUP; "
+                 "without it there is one queue, which everybody shares");
   app.add_option("--preempt-grace-ms", options.preempt_grace_ms,
                  "How long a pre-empted job may take for its checkpoint before it is killed")
       ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--allow-root", options.allow_roots,
+                 "Folder below which jobs may name paths, beside the artefact root; may be given "
+                 "more than once [any path]");
+  app.add_option("--user-calls-per-second", options.user_calls_per_second,
+                 "Calls that each user may make, with --tls-dir; 0 for no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--user-burst", options.user_burst, "Calls that a user may make at once")
+      ->check(CLI::Range(1.0, 1e9))
       ->capture_default_str();
   app.add_option("--log-level", log.level, "trace, debug, info, warn or error")
       ->capture_default_str();
   app.add_option("--log-format", log.format, "text or json")->capture_default_str();
   app.add_flag("--dump-metrics", dump_metrics, "Print the name, type and help of every metric");
+  app.require_subcommand(0, 1);
+  int command_exit_code = 0;
+  moe::coordinator::AddStoreCommands(app, &command_exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  if (!app.get_subcommands().empty()) return command_exit_code;
   if (dump_metrics) {
     DumpMetrics();
     return 0;
@@ -90,7 +109,7 @@ int main(int argc, char** argv) {
                moe::coordinator::kVersion, (*server)->address(), (*server)->metrics_url(),
                options.data_dir, options.artefact_root);
   int signal = 0;
-  sigwait(&signals, &signal);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) (*server)->ReloadQueues();
   spdlog::info("signal={} shutting down", signal);
   (*server)->Shutdown();
   return 0;

@@ -94,6 +94,8 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
                                "experts: 1 is balanced.")),
       router_cv_(list_.Gauge("moe_router_load_cv_ratio",
                              "Standard deviation of the experts' loads over their mean.")),
+      router_dropped_(list_.Gauge("moe_router_dropped_ratio",
+                                  "Share of a layer's tokens that their expert had no room for.")),
       domain_samples_(list_.Counter("moe_sampler_domain_samples_total",
                                     "Samples drawn from a domain, repeats included.")),
       domain_weight_(list_.Gauge("moe_sampler_domain_weight_ratio",
@@ -104,6 +106,8 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
                                  "How often a domain has been gone through since the start.")),
       heldout_loss_(list_.Gauge("moe_sampler_heldout_loss",
                                 "Loss on held-out text of the newest decision, in nats.")),
+      validation_loss_(list_.Gauge("moe_train_heldout_loss",
+                                   "Loss on held-out text of the newest validation, in nats.")),
       reference_loss_(list_.Gauge("moe_sampler_reference_loss",
                                   "Loss that the sampler wants a domain to reach, in nats.")),
       sampler_version_(list_.Gauge("moe_sampler_decision_version",
@@ -256,8 +260,7 @@ void CoordinatorMetrics::OnStep(const v1::Job& job, const v1::StepReport& step) 
   Set(*series, model_flops_ratio_, {}, step.model_flops_utilisation());
   Set(*series, last_step_time_, {}, std::floor(static_cast<double>(::time(nullptr))));
   Add(*series, steps_, {}, 1);
-  // Every step has the same number of tokens, so this is exact, also for repeated steps.
-  if (step.step() > 0) Add(*series, tokens_, {}, static_cast<double>(step.tokens() / step.step()));
+  Add(*series, tokens_, {}, std::round(step.tokens_per_second() * step.step_seconds()));
   Observe(*series, step_seconds_, kStepBuckets, step.step_seconds());
   Add(*series, replay_mismatches_, {}, 0);
   Add(*series, checkpoint_saves_, {}, 0);
@@ -273,6 +276,9 @@ void CoordinatorMetrics::OnStep(const v1::Job& job, const v1::StepReport& step) 
     known = domain.samples();
     Set(*series, target_weight_, {{"domain", domain.domain()}}, domain.weight());
     Set(*series, domain_epochs_, {{"domain", domain.domain()}}, domain.epochs());
+    if (domain.has_heldout_loss()) {
+      Set(*series, validation_loss_, {{"domain", domain.domain()}}, domain.heldout_loss());
+    }
     if (all_samples > 0) {
       Set(*series, domain_weight_, {{"domain", domain.domain()}},
           static_cast<double>(domain.samples()) / static_cast<double>(all_samples));
@@ -306,6 +312,8 @@ void CoordinatorMetrics::ExportRouting(JobSeries& series, const v1::StepReport& 
           {{"layer", std::to_string(layer)}, {"expert", std::to_string(expert)}}, ratio);
     }
     Set(series, router_cv_, {{"layer", std::to_string(layer)}}, std::sqrt(variance));
+    Set(series, router_dropped_, {{"layer", std::to_string(layer)}},
+        static_cast<double>(step.routing(layer).dropped()) / sum);
   }
 }
 

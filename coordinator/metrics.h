@@ -16,6 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "common/metrics/metric_list.h"
+#include "coordinator/sharing_metrics.h"
 #include "coordinator/supervisor.h"
 
 namespace moe::coordinator {
@@ -36,6 +37,7 @@ class CoordinatorMetrics final : public SupervisorObserver {
   void OnCommit(double seconds);
   void OnJobState(int64_t monotonic_millis, const v1::Job& job, v1::JobState from, v1::JobState to);
   void OnRpc(const std::string& method, const std::string& code);
+  SharingMetrics& sharing() { return sharing_; }
   void SetWorkers(const std::map<std::string, int>& count_by_state);
   // Removes the series of jobs that ended long enough ago. When the next removal is due is returned
   // (monotonic, INT64_MAX for never).
@@ -78,6 +80,7 @@ class CoordinatorMetrics final : public SupervisorObserver {
 
   const Options options_;
   MetricList list_;
+  SharingMetrics sharing_{&list_};
 
   prometheus::Family<prometheus::Gauge>& build_info_;
   prometheus::Family<prometheus::Gauge>& jobs_;
@@ -104,11 +107,13 @@ class CoordinatorMetrics final : public SupervisorObserver {
   prometheus::Family<prometheus::Counter>& replay_mismatches_;
   prometheus::Family<prometheus::Gauge>& router_load_;
   prometheus::Family<prometheus::Gauge>& router_cv_;
+  prometheus::Family<prometheus::Gauge>& router_dropped_;
   prometheus::Family<prometheus::Counter>& domain_samples_;
   prometheus::Family<prometheus::Gauge>& domain_weight_;
   prometheus::Family<prometheus::Gauge>& target_weight_;
   prometheus::Family<prometheus::Gauge>& domain_epochs_;
   prometheus::Family<prometheus::Gauge>& heldout_loss_;
+  prometheus::Family<prometheus::Gauge>& validation_loss_;
   prometheus::Family<prometheus::Gauge>& reference_loss_;
   prometheus::Family<prometheus::Gauge>& sampler_version_;
   prometheus::Family<prometheus::Gauge>& evaluation_loss_;

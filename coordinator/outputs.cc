@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/file.h"
 #include "common/status.h"
 #include "coordinator/job_spec.h"
 #include "coordinator/timestamp.h"
@@ -13,6 +14,12 @@ namespace moe::coordinator {
 bool IsInside(const std::string& path, const std::string& folder) {
   return path == folder || (path.size() > folder.size() && path.rfind(folder, 0) == 0 &&
                             path[folder.size()] == '/' && path.find("/../") == std::string::npos);
+}
+
+std::string WorkDir(const std::string& artefact_root, const v1::Job& job) {
+  if (!job.spec().has_prepare()) return "";
+  return JoinPath(JoinPath(artefact_root, KindName(OutputKind(job.spec()))),
+                  job.job_id() + ".unfinished");
 }
 
 absl::Status Outputs::Refuse(const Attempt& attempt, const v1::ArtefactWritten& written) const {
@@ -83,7 +90,7 @@ void Outputs::RetainCheckpoints(Turn& turn, v1::JobRecord& record, const std::st
       checkpoints.push_back(*artefact);
     }
   }
-  const auto keep = static_cast<size_t>(record.job().spec().train().checkpoint().keep());
+  const auto keep = static_cast<size_t>(TrainSettings(record.job().spec())->checkpoint().keep());
   if (checkpoints.size() <= keep) return;
   const std::set<std::string> is_protected = ProtectedArtefacts();
   checkpoints.resize(checkpoints.size() - keep);

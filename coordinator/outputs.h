@@ -17,6 +17,10 @@ namespace moe::coordinator {
 // Whether `path` is the folder or lies below it.
 bool IsInside(const std::string& path, const std::string& folder);
 
+// Where the attempts of a job keep the work that a later one goes on with: beside their output
+// folders. "" for kinds whose attempts start over, or have checkpoints.
+std::string WorkDir(const std::string& artefact_root, const v1::Job& job);
+
 class Outputs {
  public:
   struct Parts {

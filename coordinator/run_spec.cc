@@ -57,6 +57,7 @@ std::string BuildRunSpec(const v1::Job& job, const RunSpecFacts& facts) {
       {"inputs", Json::object()},
       {"spec", ToJson(KindMessage(job.spec()))},
   };
+  if (!facts.work_dir.empty()) spec["output"]["work_dir"] = facts.work_dir;
   for (const auto& [field, input] : facts.inputs) {
     Json entry = {{"path", input.path}};
     if (input.artefact.has_value()) {

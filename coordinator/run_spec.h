@@ -24,6 +24,7 @@ struct RunSpecFacts {
   int32_t world_size = 1;
   int64_t lease_ttl_ms = 0;
   std::string output_dir;
+  std::string work_dir;  // of a kind that can go on where an earlier attempt was; else ""
   std::map<std::string, ResolvedInput> inputs;  // by field of the spec
   std::optional<v1::Artefact> resume;
   // Only for a dynamic mixture: by domain, and every decision so far.

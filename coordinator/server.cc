@@ -8,21 +8,28 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <map>
 #include <utility>
 
 #include "common/file.h"
+#include "common/json.h"
 #include "common/metrics/metrics_server.h"
 #include "common/net/endpoint.h"
 #include "common/net/tls.h"
 #include "common/net/token.h"
 #include "common/status.h"
 #include "coordinator/access.h"
+#include "coordinator/audit_journal.h"
 #include "coordinator/commit_loop.h"
+#include "coordinator/control_socket.h"
+#include "coordinator/orphans.h"
+#include "coordinator/path_roots.h"
+#include "coordinator/queues/queue_file.h"
 #include "coordinator/services/access_service.h"
 #include "coordinator/services/artefact_service.h"
+#include "coordinator/services/audit_service.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/job_service.h"
+#include "coordinator/services/look_up.h"
 #include "coordinator/services/sampler_service.h"
 #include "coordinator/services/worker_service.h"
 
@@ -32,6 +39,10 @@ namespace {
 constexpr int kMaxMessageBytes = 16 << 20;
 // How long streams have to end by themselves at shutdown.
 constexpr int kShutdownMillis = 500;
+// How often queues, goodput and what time does to workers are exported.
+constexpr int64_t kSharingMillis = 1000;
+// Submissions whose files are looked at at a time: one that names a slow disk delays no other.
+constexpr int kSpecThreads = 4;
 // What one connection may hold, and how slowly it may begin and breathe.
 constexpr int kMaxStreamsPerConnection = 2048;
 constexpr int kMaxMetadataBytes = 16 << 10;
@@ -108,6 +119,11 @@ class Server::Impl {
 
   absl::Status Start() {
     MOE_ASSIGN_OR_RETURN(Endpoint listen, ParseListen(options_.listen, options_.tls_dir));
+    if (!options_.queue_file.empty()) {
+      auto queues = LoadQueueFile(options_.queue_file);
+      if (!queues.ok()) return Annotate(queues.status(), "--queues");
+      queue_tree_ = *std::move(queues);
+    }
     if (options_.lease_ttl_ms < 100) {
       return InvalidArgument("--lease-ttl-ms {} is out of range; use 100 or more",
                              options_.lease_ttl_ms);
@@ -115,6 +131,11 @@ class Server::Impl {
     MOE_RETURN_IF_ERROR(PrepareFolder(options_.data_dir, "--data-dir"));
     MOE_RETURN_IF_ERROR(PrepareFolder(options_.artefact_root, "--artefact-root"));
     MOE_RETURN_IF_ERROR(CheckPortFree(listen, "--listen"));
+    if (!options_.allow_roots.empty()) {
+      std::vector<std::string> roots = options_.allow_roots;
+      roots.push_back(options_.artefact_root);
+      MOE_ASSIGN_OR_RETURN(path_roots_, PathRoots::Of(roots));
+    }
     const Clock* clock = options_.clock != nullptr ? options_.clock : &real_clock_;
 
     MOE_ASSIGN_OR_RETURN(store_,
@@ -127,9 +148,11 @@ class Server::Impl {
     }
 
     loop_ = std::make_unique<CommitLoop>(store_.get(), clock);
+    audit_ = std::make_unique<AuditJournal>([loop = loop_.get()] { loop->Change([](Turn&) {}); });
+    MOE_RETURN_IF_ERROR(audit_->Load(*store_));
     files_ = MakeArtefactFiles();
-    file_work_ = MakeFileWorkThread();
-    spec_work_ = MakeFileWorkThread();
+    file_work_ = MakeFileWork(1);
+    spec_work_ = MakeFileWork(kSpecThreads);
     jobs_ = std::make_unique<JobTable>(store_.get());
     catalog_ = std::make_unique<Catalog>(store_.get());
     sampler_ = std::make_unique<DomainSampler>(store_.get(), jobs_.get());
@@ -147,7 +170,11 @@ class Server::Impl {
                           .files = files_.get(),
                           .file_work = file_work_.get(),
                           .queue = loop_.get(),
-                          .observer = &metrics_});
+                          .observer = &metrics_,
+                          .queue_tree = &queue_tree_,
+                          .look_up = [this](const std::vector<v1::JobSpec>& jobs) {
+                            return std::make_shared<FilesFacts>(LookUp(core_, jobs));
+                          }});
     jobs_->set_state_observer(
         [this](Turn& turn, const v1::Job& job, v1::JobState from, v1::JobState to) {
           metrics_.OnJobState(turn.monotonic_millis, job, from, to);
@@ -155,10 +182,12 @@ class Server::Impl {
             supervisor_->log_followers().Tell(turn, *ParseJobId(job.job_id()));
           }
         });
+    MOE_RETURN_IF_ERROR(workers_.Load(*store_));
     MOE_RETURN_IF_ERROR(jobs_->Load());
     MOE_RETURN_IF_ERROR(catalog_->Load());
     MOE_RETURN_IF_ERROR(sampler_->Load());
-    MOE_RETURN_IF_ERROR(supervisor_->Load(clock->MonotonicMillis()));
+    MOE_RETURN_IF_ERROR(TakeNoteOfRestore(clock->UnixMillis()));
+    MOE_RETURN_IF_ERROR(supervisor_->Load(clock->UnixMillis(), clock->MonotonicMillis()));
 
     if (!options_.tls_dir.empty()) MOE_RETURN_IF_ERROR(OpenAccess(clock->UnixMillis()));
 
@@ -171,16 +200,23 @@ class Server::Impl {
              .sampler = sampler_.get(),
              .workers = &workers_,
              .supervisor = supervisor_.get(),
+             .queue_tree = &queue_tree_,
              .access = access_.get(),
+             .audit = audit_.get(),
+             .path_roots = &path_roots_,
              .clock = clock,
              .artefact_root = options_.artefact_root,
              .metrics_url = metrics_url_,
              .start_unix_millis = clock->UnixMillis()};
     StartLoop();
+    MOE_ASSIGN_OR_RETURN(
+        control_, ControlSocket::Listen(ControlSocketPath(options_.data_dir),
+                                        [this](const Json& request) { return Obey(request); }));
     return StartGrpc(listen);
   }
 
   void Shutdown() {
+    control_.reset();
     if (grpc_ != nullptr) {
       grpc_->GetHealthCheckService()->SetServingStatus(false);
       grpc_->Shutdown(std::chrono::system_clock::now() +
@@ -196,16 +232,80 @@ class Server::Impl {
     store_.reset();
   }
 
+  void ReloadQueues() {
+    if (options_.queue_file.empty()) {
+      spdlog::warn("there is no queue file to read again; start with --queues");
+      return;
+    }
+    auto queues = LoadQueueFile(options_.queue_file);
+    if (!queues.ok()) return TellReload(queues.status());
+    loop_->Change([this, queues = *std::move(queues)](Turn& turn) {
+      const absl::Status taken = queue_tree_.TakeNumbersOf(queues);
+      audit_->Record(turn, {.user = "moe-coordinator"}, "ReloadQueues", options_.queue_file, taken);
+      if (taken.ok()) supervisor_->Wake();
+      turn.After([this, taken] { TellReload(taken); });
+    });
+  }
+
   const std::string& address() const { return address_; }
   const std::string& metrics_url() const { return metrics_url_; }
   const Core& core() const { return core_; }
 
  private:
+  void TellReload(const absl::Status& status) const {
+    if (status.ok()) {
+      spdlog::info("queues={} read again", options_.queue_file);
+    } else {
+      spdlog::error("queues={} not taken, what was goes on: {}", options_.queue_file,
+                    Message(status));
+    }
+  }
+
+  // What a command of moe-coordinator asks for. On the control socket's thread.
+  absl::StatusOr<Json> Obey(const Json& request) {
+    JsonReader reader(request, "the request");
+    const std::string command = reader.String("command");
+    const std::string to = reader.String("to");
+    const int64_t keep = reader.Int("keep");
+    MOE_RETURN_IF_ERROR(reader.status());
+    if (command != "backup") return InvalidArgument("command '{}' is not known", command);
+    if (keep < 1 || keep > 1000) return InvalidArgument("keep={}; use 1 to 1000", keep);
+    spdlog::info("backup to={} keep={}", to, keep);
+    const auto backup = store_->BackUp(to, static_cast<int>(keep));
+    loop_->Change([this, to, status = backup.status()](Turn& turn) {
+      audit_->Record(turn, {.user = "moe-coordinator backup"}, "Backup", to, status);
+    });
+    MOE_RETURN_IF_ERROR(backup.status());
+    return Json{{"id", backup->id},
+                {"unix_seconds", backup->unix_seconds},
+                {"size_bytes", backup->size_bytes}};
+  }
+
+  // After a restore the artefact root may hold what the store does not know: nothing of it is lost.
+  absl::Status TakeNoteOfRestore(int64_t unix_millis) {
+    MOE_ASSIGN_OR_RETURN(const bool restored, store_->is_restored());
+    if (!restored) return absl::OkStatus();
+    const std::string aside =
+        JoinPath(options_.artefact_root, fmt::format("set-aside-{}", unix_millis / 1000));
+    MOE_ASSIGN_OR_RETURN(const int moved,
+                         SetAsideUnknown(options_.artefact_root, *catalog_, *files_, aside));
+    if (moved > 0) {
+      spdlog::warn("moved={} folders that the restored store does not know are in {}", moved,
+                   aside);
+    }
+    storage::Batch batch;
+    batch.TakeNoteOfRestore();
+    return store_->Commit(batch);
+  }
+
   // Loads the tokens; the first start makes the first one, in a file that only this user can read.
   absl::Status OpenAccess(int64_t unix_millis) {
     access_ = std::make_shared<Access>(
-        [metrics = &metrics_](const std::string& method, const absl::Status& status) {
-          metrics->OnRpc(method, absl::StatusCodeToString(status.code()));
+        RateLimiter::Options{.calls_per_second = options_.user_calls_per_second,
+                             .burst = options_.user_burst},
+        [this](const Caller& caller, const std::string& method, const absl::Status& status) {
+          metrics_.OnRpc(method, absl::StatusCodeToString(status.code()));
+          audit_->Refuse(caller, method, "", status);
         });
     MOE_RETURN_IF_ERROR(access_->Load(*store_));
     if (access_->HasAdmin(unix_millis)) return absl::OkStatus();
@@ -216,6 +316,8 @@ class Server::Impl {
     request.set_role(v1::ROLE_ADMIN);
     Turn turn{.unix_millis = unix_millis};
     MOE_ASSIGN_OR_RETURN(const v1::Token token, access_->Create(turn, request));
+    audit_->Record(turn, {.user = "moe-coordinator"}, "CreateToken",
+                   fmt::format("{} of {}", token.token_id(), token.user()), absl::OkStatus());
     const std::string path = JoinPath(options_.data_dir, "admin.token");
     MOE_RETURN_IF_ERROR(WriteSecretFile(path, secret + "\n"));
     MOE_RETURN_IF_ERROR(store_->Commit(turn.batch));
@@ -236,12 +338,15 @@ class Server::Impl {
         .before_commit =
             [this](Turn& turn) {
               supervisor_->BeforeCommit(turn);
-              ExportWorkers(turn);
+              audit_->BeforeCommit(turn);
+              ExportWorkers(turn.monotonic_millis);
+              ExportSharing(turn.monotonic_millis);
               metrics_deadline_millis_ = metrics_.RemoveOld(turn.monotonic_millis);
             },
         .next_deadline_millis =
             [this] {
-              return std::min(supervisor_->NextDeadlineMillis(), metrics_deadline_millis_);
+              return std::min({supervisor_->NextDeadlineMillis(), audit_->NextDeadlineMillis(),
+                               metrics_deadline_millis_});
             },
         .on_commit = [this](double seconds) { metrics_.OnCommit(seconds); },
         .on_fatal =
@@ -253,23 +358,27 @@ class Server::Impl {
     });
   }
 
-  void ExportWorkers(const Turn& turn) {
-    std::map<std::string, int> counts = {{"ready", 0}, {"suspect", 0}, {"lost", 0}};
-    const v1::ListWorkersResponse list = workers_.List(turn.monotonic_millis);
-    for (const v1::Worker& worker : list.workers()) {
-      switch (worker.state()) {
-        case v1::WORKER_STATE_READY:
-          ++counts["ready"];
-          break;
-        case v1::WORKER_STATE_SUSPECT:
-          ++counts["suspect"];
-          break;
-        default:
-          ++counts["lost"];
-          break;
-      }
+  // Costs a look at all workers: only where something changed, and for what time does to them.
+  void ExportWorkers(int64_t monotonic_millis) {
+    if (workers_.changes() == exported_changes_ && monotonic_millis < workers_deadline_millis_) {
+      return;
     }
-    metrics_.SetWorkers(counts);
+    exported_changes_ = workers_.changes();
+    workers_deadline_millis_ = monotonic_millis + kSharingMillis;
+    const WorkerRegistry::Census census = workers_.Count(monotonic_millis);
+    metrics_.SetWorkers({{"ready", census.ready},
+                         {"drained", census.drained},
+                         {"suspect", census.suspect},
+                         {"lost", census.lost}});
+    supervisor_->CountSlots(census.slots, monotonic_millis);
+  }
+
+  // Costs a look at the whole queue: not with every commit.
+  void ExportSharing(int64_t monotonic_millis) {
+    if (monotonic_millis < sharing_deadline_millis_) return;
+    sharing_deadline_millis_ = monotonic_millis + kSharingMillis;
+    metrics_.sharing().SetQueues(supervisor_->outlook().Queues(monotonic_millis));
+    metrics_.sharing().SetGoodput(supervisor_->ledger().OfAll(monotonic_millis).slot_seconds());
   }
 
   absl::Status StartGrpc(Endpoint listen) {
@@ -279,6 +388,7 @@ class Server::Impl {
     sampler_service_ = std::make_unique<SamplerServiceImpl>(core_);
     worker_service_ = std::make_unique<WorkerServiceImpl>(core_);
     access_service_ = std::make_unique<AccessServiceImpl>(core_);
+    audit_service_ = std::make_unique<AuditServiceImpl>(core_);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
@@ -290,6 +400,7 @@ class Server::Impl {
     builder.RegisterService(sampler_service_.get());
     builder.RegisterService(worker_service_.get());
     builder.RegisterService(access_service_.get());
+    builder.RegisterService(audit_service_.get());
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
     // Two coordinators must not share a port, each getting half of the connections.
@@ -318,19 +429,26 @@ class Server::Impl {
   RealClock real_clock_;
   CoordinatorMetrics metrics_;
   WorkerRegistry workers_;
+  QueueTree queue_tree_;  // filled at the start, then loop thread only
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<CommitLoop> loop_;
   std::unique_ptr<ArtefactFiles> files_;
   std::unique_ptr<FileWork> file_work_;  // of artefacts, in order
-  std::unique_ptr<FileWork> spec_work_;  // of submissions, which wait for no removal of a folder
+  std::unique_ptr<FileWork> spec_work_;  // of submissions, in any order
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<DomainSampler> sampler_;
   std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<AuditJournal> audit_;
   std::shared_ptr<Access> access_;
+  PathRoots path_roots_;
   Core core_;
   int64_t metrics_deadline_millis_ = 0;  // loop thread only
+  int64_t sharing_deadline_millis_ = 0;  // likewise
+  int64_t workers_deadline_millis_ = 0;  // likewise
+  uint64_t exported_changes_ = 0;        // likewise
 
+  std::unique_ptr<ControlSocket> control_;
   std::unique_ptr<MetricsServer> metrics_server_;
   std::unique_ptr<JobServiceImpl> job_service_;
   std::unique_ptr<ArtefactServiceImpl> artefact_service_;
@@ -338,6 +456,7 @@ class Server::Impl {
   std::unique_ptr<SamplerServiceImpl> sampler_service_;
   std::unique_ptr<WorkerServiceImpl> worker_service_;
   std::unique_ptr<AccessServiceImpl> access_service_;
+  std::unique_ptr<AuditServiceImpl> audit_service_;
   std::unique_ptr<grpc::Server> grpc_;
   std::string address_;
   std::string metrics_url_;
@@ -355,6 +474,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
 const std::string& Server::address() const { return impl_->address(); }
 const std::string& Server::metrics_url() const { return impl_->metrics_url(); }
 const Core& Server::core() const { return impl_->core(); }
+void Server::ReloadQueues() { impl_->ReloadQueues(); }
 void Server::Shutdown() { impl_->Shutdown(); }
 
 }  // namespace moe::coordinator

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,7 +32,14 @@ class Server {
     int64_t retry_backoff_ms = 1000;
     int32_t stop_grace_ms = 10000;
     int32_t preempt_grace_ms = 300000;
+    // Of each user, where there are users (with TLS).
+    double user_calls_per_second = 100;  // 0: no limit
+    double user_burst = 1000;
+    // The folders that jobs may name paths in, beside the artefact root; empty: any path.
+    std::vector<std::string> allow_roots;
     SchedulePolicy policy;
+    // The queue file (docs/queues.md). Empty: one queue, which everybody shares.
+    std::string queue_file = {};
     // Null: the machine's clock. Must outlive the server; used on the loop's thread only.
     const Clock* clock = nullptr;
     // Called when the store fails. Null: log and end the process, since nothing that this process
@@ -48,6 +56,10 @@ class Server {
   // "127.0.0.1:7070", with the real port.
   const std::string& address() const;
   const std::string& metrics_url() const;  // empty where there is none
+
+  // Reads the queue file again and takes its numbers (QueueTree::TakeNumbersOf), at the end of a
+  // turn. What cannot be taken is said in the log, and changes nothing.
+  void ReloadQueues();
 
   // Stops answering, finishes what has been accepted, closes the store. Idempotent.
   void Shutdown();

@@ -4,17 +4,22 @@
 // the turn's batch and leaves everything that somebody else would notice (answers, commands to
 // workers, messages to watchers, metrics of events, removals of files) as functions to run after
 // the batch is durable. Changes that arrive while a batch is being synced share the next batch, so
-// the cost of a sync is spread over them. Reads run between commits: what they see is durable.
+// the cost of a sync is spread over them. Reads run between commits: they see all that was
+// acknowledged when they were handed in, and nothing that is not durable.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <utility>
 #include <vector>
 
 #include "storage/rocks/batch.h"
 
 namespace moe::coordinator {
+
+// Of a time in milliseconds.
+inline constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 struct Turn {
   storage::Batch batch;

@@ -64,8 +64,10 @@ void WorkerMessages::Rendezvous(Turn& turn, const Attempt& attempt, const std::s
   Command(turn, attempt, -1, worker_id, json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-void WorkerMessages::Acknowledge(Turn& turn, const Attempt& attempt, int32_t rank) {
-  const AttemptRank& state = attempt.ranks[static_cast<size_t>(rank)];
+void WorkerMessages::Acknowledge(Turn& turn, Attempt& attempt, int32_t rank) {
+  AttemptRank& state = attempt.ranks[static_cast<size_t>(rank)];
+  if (state.told_seq == state.record.report_seq()) return;
+  state.told_seq = state.record.report_seq();
   v1::SessionResponse message;
   v1::ReportAck& ack = *message.mutable_report_ack();
   *ack.mutable_attempt() = RefOf(attempt.id());

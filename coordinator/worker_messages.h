@@ -29,8 +29,9 @@ class WorkerMessages {
   // A value that ranks find each other by.
   void Rendezvous(Turn& turn, const Attempt& attempt, const std::string& worker_id,
                   const std::string& key, const std::string& value);
-  // The newest report of the rank that is durable.
-  void Acknowledge(Turn& turn, const Attempt& attempt, int32_t rank);
+  // The newest report of the rank that is durable, where that is another one than last time. A
+  // session begins with it.
+  void Acknowledge(Turn& turn, Attempt& attempt, int32_t rank);
   // Stop all ranks, and kill those that have not gone after `grace_ms`.
   void Stop(Turn& turn, Attempt& attempt, const std::string& reason, int32_t grace_ms);
 

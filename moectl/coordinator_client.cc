@@ -79,7 +79,9 @@ CoordinatorClient::CoordinatorClient(Options options,
   grpc::ChannelArguments arguments;
   // gRPC's own default waits up to two minutes before it tries to connect again.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  // In spite of its name, how long one attempt to connect may take: a machine under load needs its
+  // time for a TCP and a TLS handshake. One that is refused is tried again after the back-off.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1'000);
   // A report of a big model with its routing may be above the default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(64 << 20);
@@ -91,6 +93,7 @@ CoordinatorClient::CoordinatorClient(Options options,
   cluster_ = moe::v1::ClusterService::NewStub(channel_);
   access_ = moe::v1::AccessService::NewStub(channel_);
   sampler_ = moe::v1::SamplerService::NewStub(channel_);
+  audit_ = moe::v1::AuditService::NewStub(channel_);
 }
 
 absl::Status CoordinatorClient::ToStatus(const grpc::Status& status) const {
@@ -182,40 +185,52 @@ absl::StatusOr<moe::v1::ListJobsResponse> CoordinatorClient::ListJobs(
   return all;
 }
 
-absl::StatusOr<moe::v1::Job> CoordinatorClient::CancelJob(const std::string& job,
-                                                          const std::string& reason) {
+absl::StatusOr<moe::v1::Job> CoordinatorClient::CancelJob(const JobWish& wish) {
   moe::v1::CancelJobRequest request;
-  request.set_job(job);
-  request.set_reason(reason);
+  request.set_job(wish.job);
+  request.set_reason(wish.reason);
+  request.set_etag(wish.etag);
   MOE_ASSIGN_OR_RETURN(auto response, Call(*jobs_, &moe::v1::JobService::Stub::CancelJob, request));
   return std::move(*response.mutable_job());
 }
 
-absl::StatusOr<moe::v1::Job> CoordinatorClient::HoldJob(const std::string& job,
-                                                        const std::string& reason) {
+absl::StatusOr<moe::v1::Job> CoordinatorClient::HoldJob(const JobWish& wish) {
   moe::v1::HoldJobRequest request;
-  request.set_job(job);
-  request.set_reason(reason);
+  request.set_job(wish.job);
+  request.set_reason(wish.reason);
+  request.set_etag(wish.etag);
   MOE_ASSIGN_OR_RETURN(auto response, Call(*jobs_, &moe::v1::JobService::Stub::HoldJob, request));
   return std::move(*response.mutable_job());
 }
 
-absl::StatusOr<moe::v1::Job> CoordinatorClient::ReleaseJob(const std::string& job) {
+absl::StatusOr<moe::v1::Job> CoordinatorClient::ReleaseJob(const JobWish& wish) {
   moe::v1::ReleaseJobRequest request;
-  request.set_job(job);
+  request.set_job(wish.job);
+  request.set_etag(wish.etag);
   MOE_ASSIGN_OR_RETURN(auto response,
                        Call(*jobs_, &moe::v1::JobService::Stub::ReleaseJob, request));
   return std::move(*response.mutable_job());
 }
 
-absl::StatusOr<moe::v1::Job> CoordinatorClient::PreemptJob(const std::string& job,
-                                                           const std::string& reason) {
+absl::StatusOr<moe::v1::Job> CoordinatorClient::PreemptJob(const JobWish& wish) {
   moe::v1::PreemptJobRequest request;
-  request.set_job(job);
-  request.set_reason(reason);
+  request.set_job(wish.job);
+  request.set_reason(wish.reason);
+  request.set_etag(wish.etag);
   MOE_ASSIGN_OR_RETURN(auto response,
                        Call(*jobs_, &moe::v1::JobService::Stub::PreemptJob, request));
   return std::move(*response.mutable_job());
+}
+
+absl::StatusOr<moe::v1::PlanPipelineResponse> CoordinatorClient::PlanPipeline(
+    const moe::v1::PlanPipelineRequest& request) {
+  return Call(*jobs_, &moe::v1::JobService::Stub::PlanPipeline, request);
+}
+
+absl::StatusOr<moe::v1::GetGoodputResponse> CoordinatorClient::GetGoodput(const std::string& job) {
+  moe::v1::GetGoodputRequest request;
+  request.set_job(job);
+  return Call(*jobs_, &moe::v1::JobService::Stub::GetGoodput, request);
 }
 
 absl::StatusOr<moe::v1::ExplainJobResponse> CoordinatorClient::ExplainJob(const std::string& job) {
@@ -270,6 +285,25 @@ absl::StatusOr<moe::v1::ListWorkersResponse> CoordinatorClient::ListWorkers() {
               moe::v1::ListWorkersRequest());
 }
 
+absl::StatusOr<moe::v1::Worker> CoordinatorClient::DrainWorker(
+    const moe::v1::DrainWorkerRequest& request) {
+  MOE_ASSIGN_OR_RETURN(auto response,
+                       Call(*cluster_, &moe::v1::ClusterService::Stub::DrainWorker, request));
+  return std::move(*response.mutable_worker());
+}
+
+absl::StatusOr<moe::v1::Worker> CoordinatorClient::UndrainWorker(const std::string& worker_id) {
+  moe::v1::UndrainWorkerRequest request;
+  request.set_worker_id(worker_id);
+  MOE_ASSIGN_OR_RETURN(auto response,
+                       Call(*cluster_, &moe::v1::ClusterService::Stub::UndrainWorker, request));
+  return std::move(*response.mutable_worker());
+}
+
+absl::StatusOr<moe::v1::ListQueuesResponse> CoordinatorClient::ListQueues() {
+  return Call(*cluster_, &moe::v1::ClusterService::Stub::ListQueues, moe::v1::ListQueuesRequest());
+}
+
 absl::StatusOr<moe::v1::GetCoordinatorResponse> CoordinatorClient::GetCoordinator() {
   return Call(*cluster_, &moe::v1::ClusterService::Stub::GetCoordinator,
               moe::v1::GetCoordinatorRequest());
@@ -292,6 +326,11 @@ absl::StatusOr<moe::v1::Token> CoordinatorClient::RevokeToken(const std::string&
   MOE_ASSIGN_OR_RETURN(auto response,
                        Call(*access_, &moe::v1::AccessService::Stub::RevokeToken, request));
   return std::move(*response.mutable_token());
+}
+
+absl::StatusOr<moe::v1::ListAuditEntriesResponse> CoordinatorClient::ListAuditEntries(
+    const moe::v1::ListAuditEntriesRequest& request) {
+  return Call(*audit_, &moe::v1::AuditService::Stub::ListAuditEntries, request);
 }
 
 absl::StatusOr<moe::v1::GetSamplerResponse> CoordinatorClient::GetSampler(const std::string& job) {

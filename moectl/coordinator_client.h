@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "moe/v1/access_service.grpc.pb.h"
 #include "moe/v1/artefact_service.grpc.pb.h"
+#include "moe/v1/audit_service.grpc.pb.h"
 #include "moe/v1/cluster_service.grpc.pb.h"
 #include "moe/v1/job_service.grpc.pb.h"
 #include "moe/v1/sampler_service.grpc.pb.h"
@@ -51,10 +52,21 @@ class CoordinatorClient {
   absl::StatusOr<moe::v1::Job> GetJob(const std::string& job);
   // All pages.
   absl::StatusOr<moe::v1::ListJobsResponse> ListJobs(moe::v1::ListJobsRequest request);
-  absl::StatusOr<moe::v1::Job> CancelJob(const std::string& job, const std::string& reason);
-  absl::StatusOr<moe::v1::Job> HoldJob(const std::string& job, const std::string& reason);
-  absl::StatusOr<moe::v1::Job> ReleaseJob(const std::string& job);
-  absl::StatusOr<moe::v1::Job> PreemptJob(const std::string& job, const std::string& reason);
+  // A change of a job. `etag`: only where the job is still as it was when that was read; empty: in
+  // any case.
+  struct JobWish {
+    std::string job;
+    std::string reason = {};
+    std::string etag = {};
+  };
+  absl::StatusOr<moe::v1::Job> CancelJob(const JobWish& wish);
+  absl::StatusOr<moe::v1::Job> HoldJob(const JobWish& wish);
+  absl::StatusOr<moe::v1::Job> ReleaseJob(const JobWish& wish);
+  absl::StatusOr<moe::v1::Job> PreemptJob(const JobWish& wish);
+  absl::StatusOr<moe::v1::PlanPipelineResponse> PlanPipeline(
+      const moe::v1::PlanPipelineRequest& request);
+  // Of all jobs where `job` is empty.
+  absl::StatusOr<moe::v1::GetGoodputResponse> GetGoodput(const std::string& job);
   absl::StatusOr<moe::v1::ExplainJobResponse> ExplainJob(const std::string& job);
   absl::StatusOr<moe::v1::ListEventsResponse> ListEvents(const std::string& job);
   // All pages.
@@ -64,11 +76,17 @@ class CoordinatorClient {
   absl::StatusOr<moe::v1::ListArtefactsResponse> ListArtefacts(
       moe::v1::ListArtefactsRequest request);
   absl::StatusOr<moe::v1::ListWorkersResponse> ListWorkers();
+  absl::StatusOr<moe::v1::Worker> DrainWorker(const moe::v1::DrainWorkerRequest& request);
+  absl::StatusOr<moe::v1::Worker> UndrainWorker(const std::string& worker_id);
+  absl::StatusOr<moe::v1::ListQueuesResponse> ListQueues();
   absl::StatusOr<moe::v1::GetCoordinatorResponse> GetCoordinator();
 
   absl::StatusOr<moe::v1::Token> CreateToken(const moe::v1::CreateTokenRequest& request);
   absl::StatusOr<moe::v1::ListTokensResponse> ListTokens();
   absl::StatusOr<moe::v1::Token> RevokeToken(const std::string& token_id);
+  // One page.
+  absl::StatusOr<moe::v1::ListAuditEntriesResponse> ListAuditEntries(
+      const moe::v1::ListAuditEntriesRequest& request);
   absl::StatusOr<moe::v1::GetSamplerResponse> GetSampler(const std::string& job);
   absl::StatusOr<moe::v1::ListDecisionsResponse> ListDecisions(const std::string& job);
   absl::StatusOr<moe::v1::PinWeightsResponse> PinWeights(const moe::v1::PinWeightsRequest& request);
@@ -104,6 +122,7 @@ class CoordinatorClient {
   std::unique_ptr<moe::v1::ClusterService::Stub> cluster_;
   std::unique_ptr<moe::v1::AccessService::Stub> access_;
   std::unique_ptr<moe::v1::SamplerService::Stub> sampler_;
+  std::unique_ptr<moe::v1::AuditService::Stub> audit_;
 };
 
 }  // namespace moe::moectl

@@ -19,12 +19,14 @@
 
 namespace moe::moectl {
 
+// How long the coordinator may be away where the user has not said.
+inline constexpr int64_t kDefaultGiveUpMs = 60'000;
+
 struct FollowOptions {
   CoordinatorClient* client;
   const Clock* clock;
   Interrupt* interrupt;
-  // How long the coordinator may be away.
-  int64_t give_up_after_ms = 60'000;
+  int64_t give_up_after_ms = kDefaultGiveUpMs;
   // Called when the coordinator is lost, and when it is there again.
   std::function<void()> on_lost = {};
   std::function<void()> on_back = {};

@@ -63,13 +63,18 @@ void BuildCommandTree(CLI::App& root, CommandContext& context) {
   AddJobLogs(*job, context);
   AddJobEvents(*job, context);
   AddJobSteps(*job, context);
+  AddJobContinue(*job, context);
   AddJobCancel(*job, context);
   AddJobHold(*job, context);
   AddArtefactCommands(root, context);
   AddWorkerCommands(root, context);
+  AddQueueCommands(root, context);
+  AddPlanCommand(root, context);
+  AddGoodputCommand(root, context);
   AddSamplerCommands(root, context);
   AddConfigCommands(root, context);
   AddTokenCommands(root, context);
+  AddAuditCommands(root, context);
   AddCertificateCommands(root, context);
   AddVersionCommand(root, context);
   AddCompletionCommand(root, context);

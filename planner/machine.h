@@ -21,6 +21,7 @@ struct Machine {
   bool has_bf16 = false;          // where not, bf16 jobs compute in fp32
   double memory_bytes_per_s = 0;  // read and written by a copy
   double link_bytes_per_s = 0;    // that a rank sends while it receives as many
+  double overlap = 1;             // share of the time beside which it can send that it does send
   int64_t memory_bytes = 0;       // that a rank may use; 0: not known
   int64_t process_bytes = 0;      // of a rank with its libraries and nothing else
   bool is_measured = false;       // rates are known

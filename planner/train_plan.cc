@@ -38,7 +38,7 @@ struct Shape {
         expert_width(setup.model.moe.expert_width),
         shared_width(setup.model.moe.shared_width),
         is_mlp_gate(setup.model.moe.gate_network == "mlp"),
-        has_noise(setup.model.moe.add_noise) {}
+        has_noise(setup.model.moe.has_noise_weight()) {}
 
   int64_t element, T, d, L, N, k, qkv, out, heads;
   int64_t moe_layers, dense_width, expert_width, shared_width;
@@ -78,11 +78,12 @@ std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine
       {"parameters", arena_numel * (kFp32 + (bf16 ? kBf16 : 0))},
       {"gradients", arena_numel * kFp32},
       {"optimizer state", 2 * owned * kFp32},
-      {"checkpoint staging", 3 * owned * kFp32},
+      {"checkpoint staging", (setup.keeps_average ? 4 : 3) * owned * kFp32},
       {"activations", s.T * SavedBytesPerToken(s)},
       {"logits", s.element * std::min(s.T * setup.model.vocab_size, kLogitsChunkElements)},
       {"workspace", s.T * ScratchBytesPerToken(s)},
   };
+  if (setup.keeps_average) parts.push_back({"weight average", owned * kFp32});
   if (setup.ranks > 1) parts.push_back({"receive buffer", owned * kFp32});
   if (machine.process_bytes > 0) parts.push_back({"process", machine.process_bytes});
   return parts;
@@ -100,8 +101,12 @@ double ActivationTraffic(const Shape& s) {
   return 4.0 * static_cast<double>(SavedBytesPerToken(s) + s.moe_layers * s.element * s.k * s.d);
 }
 
-double StepSeconds(const TrainSetup& setup, const Machine& machine, int64_t arena_numel,
-                   int64_t sent_bytes) {
+// What a rank computes in a step; and of it, in one pass over its last micro-batch.
+struct ComputeSeconds {
+  double step = 0, micro_batch = 0;
+};
+
+ComputeSeconds Compute(const TrainSetup& setup, const Machine& machine, int64_t arena_numel) {
   const bool bf16 = setup.bf16 && machine.has_bf16;
   const ComputeRates& rates = bf16 ? machine.bf16 : machine.fp32;
   const Shape s(setup, bf16 ? kBf16 : kFp32);
@@ -116,14 +121,22 @@ double StepSeconds(const TrainSetup& setup, const Machine& machine, int64_t aren
   // measured and cleared, and bf16 copies are made.
   const double micro_batches =
       tokens / static_cast<double>(setup.micro_batch_samples * setup.sequence_length);
-  const double bytes = tokens * ActivationTraffic(s) +
-                       micro_batches * 2.0 * kFp32 * static_cast<double>(arena_numel) +
-                       owned * (kOptimizerBytes + kFp32) +
-                       static_cast<double>(arena_numel) * (kFp32 + (bf16 ? kFp32 + kBf16 : 0));
-  const double link = machine.link_bytes_per_s > 0
-                          ? static_cast<double>(sent_bytes) / machine.link_bytes_per_s
-                          : 0.0;
-  return compute + bytes / machine.memory_bytes_per_s + link;
+  const double pass_bytes = tokens * ActivationTraffic(s) +
+                            micro_batches * 2.0 * kFp32 * static_cast<double>(arena_numel);
+  const double update_bytes =
+      owned * (kOptimizerBytes + kFp32) +
+      static_cast<double>(arena_numel) * (kFp32 + (bf16 ? kFp32 + kBf16 : 0));
+  const double passes = compute + pass_bytes / machine.memory_bytes_per_s;
+  return {.step = passes + update_bytes / machine.memory_bytes_per_s,
+          .micro_batch = passes / micro_batches};
+}
+
+// Gradients go out during the backward pass of the last micro-batch, two thirds of it; parameters
+// come in during the forward pass of the next step's first one (worker/training/state_exchange.h).
+double ExposedSeconds(double link_seconds, double micro_batch_seconds, double overlap) {
+  const double each_way = link_seconds / 2;
+  const double forward = micro_batch_seconds / 3, backward = 2 * forward;
+  return std::max(0.0, each_way - overlap * backward) + std::max(0.0, each_way - overlap * forward);
 }
 
 }  // namespace
@@ -154,7 +167,12 @@ TrainPlan PlanTraining(const TrainSetup& setup, const Machine& machine) {
         {.micro_batch_samples = samples, .memory_bytes = bytes, .fits = fits(bytes)});
   }
   if (machine.is_measured) {
-    plan.step_seconds = StepSeconds(setup, machine, layout.arena_numel(), plan.sent_bytes_per_step);
+    const ComputeSeconds compute = Compute(setup, machine, layout.arena_numel());
+    if (machine.link_bytes_per_s > 0) {
+      plan.link_seconds = static_cast<double>(plan.sent_bytes_per_step) / machine.link_bytes_per_s;
+    }
+    plan.exposed_seconds = ExposedSeconds(plan.link_seconds, compute.micro_batch, machine.overlap);
+    plan.step_seconds = compute.step + plan.exposed_seconds;
     plan.tokens_per_second =
         static_cast<double>(setup.global_batch_samples * setup.sequence_length) / plan.step_seconds;
     plan.duration_seconds = plan.step_seconds * static_cast<double>(setup.steps);

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "storage/artefacts/vocabulary.h"
 
 namespace moe::sampler {
 
@@ -16,6 +17,8 @@ enum class Split { kTrain, kHeldout };
 
 // Where the tokens of a domain are inside the artefact: "train/c4.tokens".
 std::string ShardPath(Split split, const std::string& domain);
+// Of conversations, which of these tokens count in the loss: "train/c4.targets".
+std::string TargetMaskPath(Split split, const std::string& domain);
 
 struct DatasetDomain {
   std::string name;
@@ -31,14 +34,30 @@ class Dataset {
   ~Dataset();
 
   const std::vector<DatasetDomain>& domains() const;
-  int64_t vocab_size() const;
+  artefacts::Vocabulary vocabulary() const;
+  int64_t vocab_size() const { return vocabulary().size; }
   uint32_t manifest_crc32c() const;
+  // Whether it holds conversations, for instruction tuning, instead of running text.
+  bool has_conversations() const;
 
-  // Samples are the consecutive, non-overlapping pieces of `length` tokens of a domain's stream;
-  // the remainder at its end is not used.
+  // Of running text, samples are the consecutive, non-overlapping pieces of `length` tokens of a
+  // domain's stream; the remainder at its end is not used. Of conversations, each is a sample, of
+  // which the first `length` tokens are read.
   int64_t NumSamples(Split split, int domain, int64_t length) const;
-  // Copies sample `index` to tokens[0 .. length).
+  // Tokens of a sample: `length`, or fewer for a conversation.
+  int64_t SampleLength(Split split, int domain, int64_t index, int64_t length) const;
+  // Tokens of a sample that count in the loss: all but the first, or of a conversation those of the
+  // answers.
+  int64_t NumTargets(Split split, int domain, int64_t index, int64_t length) const;
+  // Copies sample `index` to tokens[0 .. SampleLength).
   void ReadSample(Split split, int domain, int64_t index, int64_t length, int64_t* tokens) const;
+  // Where documents begin inside sample `index`: ascending offsets below `length`. The first is 0,
+  // where the sample begins, mostly within a document. What attention and positions that are reset
+  // at documents need.
+  std::vector<int64_t> DocumentStarts(Split split, int domain, int64_t index, int64_t length) const;
+  // The same, with targets[t] = tokens[t + 1] where that counts in the loss, else -1.
+  void ReadSample(Split split, int domain, int64_t index, int64_t length, int64_t* tokens,
+                  int64_t* targets) const;
 
  private:
   class Impl;

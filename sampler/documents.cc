@@ -3,7 +3,6 @@
 #include <filesystem>
 
 #include "common/file.h"
-#include "common/json.h"
 #include "common/status.h"
 #include "sampler/utf8.h"
 
@@ -16,10 +15,11 @@ bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-absl::Status FindFiles(const std::string& path, std::vector<std::string>& files) {
+absl::Status FindFiles(const std::string& path, std::vector<DocumentReader::File>& files) {
   if (!FileExists(path)) return NotFound("there is no file or folder {}", path);
   if (!std::filesystem::is_directory(path)) {
-    files.push_back(path);
+    MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path));
+    files.push_back({path, static_cast<int64_t>(size)});
     return absl::OkStatus();
   }
   MOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(path));
@@ -33,18 +33,6 @@ bool IsJsonLines(const std::string& path) {
   return EndsWith(path, ".jsonl") || EndsWith(path, ".jsonl.gz") || EndsWith(path, ".jsonl.zst");
 }
 
-// "" where the line does not say.
-std::string SetOfLine(const Json& object) {
-  const Json* set = nullptr;
-  if (const auto meta = object.find("meta"); meta != object.end() && meta->is_object()) {
-    if (const auto it = meta->find("redpajama_set_name"); it != meta->end()) set = &*it;
-  }
-  if (set == nullptr) {
-    if (const auto it = object.find("red_pajama_subset"); it != object.end()) set = &*it;
-  }
-  return set != nullptr && set->is_string() ? set->get<std::string>() : "";
-}
-
 }  // namespace
 
 absl::StatusOr<DocumentReader> DocumentReader::Open(const std::vector<std::string>& paths,
@@ -52,25 +40,62 @@ absl::StatusOr<DocumentReader> DocumentReader::Open(const std::vector<std::strin
   DocumentReader reader;
   reader.options_ = options;
   for (const std::string& path : paths) MOE_RETURN_IF_ERROR(FindFiles(path, reader.files_));
-  for (const std::string& file : reader.files_) {
-    MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(file));
-    reader.total_bytes_ += static_cast<int64_t>(size);
-  }
+  for (const File& file : reader.files_) reader.total_bytes_ += file.bytes;
   return reader;
 }
 
-void DocumentReader::CountSkip(Skip reason, const std::string& what) {
-  ++counts_.skipped[static_cast<size_t>(reason)];
-  if (counts_.skipped_examples.size() < kMaxSkippedExamples) {
-    counts_.skipped_examples.push_back(what);
+DocumentReader::Cursor DocumentReader::cursor() const {
+  int64_t bytes = counts_.bytes;
+  if (in_file_ && lines_.has_value()) bytes += std::min(lines_->bytes_read(), file().bytes);
+  return {.next_file = static_cast<int64_t>(next_file_),
+          .in_file = in_file_,
+          .line = line_number_,
+          .bytes = bytes,
+          .counts = counts_};
+}
+
+absl::Status DocumentReader::Seek(const Cursor& cursor) {
+  if (cursor.next_file < (cursor.in_file ? 1 : 0) ||
+      cursor.next_file > static_cast<int64_t>(files_.size())) {
+    return InvalidArgument("a place in file {} of {}", cursor.next_file, files_.size());
   }
+  next_file_ = static_cast<size_t>(cursor.next_file);
+  in_file_ = false;
+  if (cursor.in_file) {
+    --next_file_;
+    MOE_RETURN_IF_ERROR(OpenFile());
+    for (; line_number_ < cursor.line; ++line_number_) {
+      MOE_ASSIGN_OR_RETURN(const LineReader::Line kind, lines_->Next(line_));
+      if (kind == LineReader::Line::kEndOfFile) {
+        return DataLoss("{} has {} lines, and {} were read of it", file().path, line_number_,
+                        cursor.line);
+      }
+    }
+  }
+  counts_ = cursor.counts;
+  return absl::OkStatus();
 }
 
 absl::Status DocumentReader::Reject(Skip reason, const std::string& what) {
   if (options_.on_bad_document == OnBadDocument::kFail) {
     return InvalidArgument("{}; mend it, or set on_bad_document to skip", what);
   }
-  CountSkip(reason, what);
+  ++counts_.skipped[static_cast<size_t>(reason)];
+  if (counts_.skipped_examples.size() < kMaxSkippedExamples) {
+    counts_.skipped_examples.push_back(what);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DocumentReader::OpenFile() {
+  ++next_file_;
+  in_file_ = true;
+  line_number_ = 0;
+  lines_.reset();
+  if (IsJsonLines(file().path)) {
+    MOE_ASSIGN_OR_RETURN(lines_, LineReader::Open(file().path, kMaxDocumentBytes));
+  }
+  ++counts_.files;
   return absl::OkStatus();
 }
 
@@ -78,25 +103,15 @@ absl::StatusOr<std::optional<std::string>> DocumentReader::Next() {
   for (;;) {
     if (++steps_ % kStepsBetweenQuestions == 0 && options_.stop_requested &&
         options_.stop_requested()) {
-      return Cancelled("stopped while reading {}", path_);
+      return Cancelled("stopped while reading {}", in_file_ ? file().path : "");
     }
-    if (at_end_) {
+    if (!in_file_) {
       if (next_file_ == files_.size()) return std::nullopt;
-      path_ = files_[next_file_++];
-      at_end_ = false;
-      line_number_ = 0;
-      lines_.reset();
-      if (IsJsonLines(path_)) {
-        MOE_ASSIGN_OR_RETURN(lines_, LineReader::Open(path_, kMaxDocumentBytes));
-      }
-      ++counts_.files;
+      MOE_RETURN_IF_ERROR(OpenFile());
     }
     MOE_ASSIGN_OR_RETURN(std::optional<std::string> text,
                          lines_.has_value() ? NextLine() : WholeFile());
-    if (at_end_) {
-      MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path_));
-      counts_.bytes += static_cast<int64_t>(size);
-    }
+    if (!in_file_) counts_.bytes += file().bytes;
     if (text.has_value()) {
       ++counts_.documents;
       return text;
@@ -105,51 +120,52 @@ absl::StatusOr<std::optional<std::string>> DocumentReader::Next() {
 }
 
 absl::StatusOr<std::optional<std::string>> DocumentReader::WholeFile() {
-  at_end_ = true;
-  MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path_));
-  if (size > kMaxDocumentBytes) {
+  in_file_ = false;
+  const auto& [path, size] = file();
+  if (options_.whole_lines) {
+    MOE_RETURN_IF_ERROR(Reject(
+        Skip::kBadJson, path + ": not a file of JSON lines (.jsonl, .jsonl.gz, .jsonl.zst)"));
+    return std::nullopt;
+  }
+  if (static_cast<uint64_t>(size) > kMaxDocumentBytes) {
     MOE_RETURN_IF_ERROR(Reject(
         Skip::kTooLong,
-        fmt::format("{}: {} bytes; a document has at most {}", path_, size, kMaxDocumentBytes)));
+        fmt::format("{}: {} bytes; a document has at most {}", path, size, kMaxDocumentBytes)));
     return std::nullopt;
   }
-  MOE_ASSIGN_OR_RETURN(std::string text, ReadFile(path_));
+  MOE_ASSIGN_OR_RETURN(std::string text, ReadFile(path));
   if (text.find('\0') != std::string::npos) {
-    MOE_RETURN_IF_ERROR(Reject(Skip::kBinary, path_ + ": has a zero byte, so it is not text"));
+    MOE_RETURN_IF_ERROR(Reject(Skip::kBinary, path + ": has a zero byte, so it is not text"));
     return std::nullopt;
   }
-  return Accept(std::move(text), path_);
+  return Accept(std::move(text), path);
 }
 
 // nullopt after each line that is no document, and at the end of the file.
 absl::StatusOr<std::optional<std::string>> DocumentReader::NextLine() {
   MOE_ASSIGN_OR_RETURN(const LineReader::Line kind, lines_->Next(line_));
   if (kind == LineReader::Line::kEndOfFile) {
-    at_end_ = true;
+    in_file_ = false;
     return std::nullopt;
   }
-  const std::string place = fmt::format("{}:{}", path_, ++line_number_);
+  const std::string place = fmt::format("{}:{}", file().path, ++line_number_);
   if (kind == LineReader::Line::kTooLong) {
     MOE_RETURN_IF_ERROR(Reject(
         Skip::kTooLong, fmt::format("{}: a line of more than {} bytes", place, kMaxDocumentBytes)));
     return std::nullopt;
   }
   if (line_.find_first_not_of(" \t\r") == std::string::npos) return std::nullopt;
+  if (options_.whole_lines) return Accept(line_, place);
   counts_.characters_repaired += RepairUtf8(line_);
-  const Json object = Json::parse(line_, nullptr, /*allow_exceptions=*/false);
-  if (object.is_object() && !options_.set.empty()) {
-    const std::string set = SetOfLine(object);
-    if (set != options_.set) {
-      ++counts_.other_sets;
-      if (other_sets_.size() < 20) other_sets_.insert(set);
-      return std::nullopt;
+  JsonLine parsed = parser_.Parse(line_, /*with_set=*/!options_.set.empty());
+  if (parsed.is_object && !options_.set.empty() && parsed.set != options_.set) {
+    ++counts_.other_sets;
+    if (counts_.other_set_names.size() < kMaxOtherSetNames) {
+      counts_.other_set_names.insert(parsed.set);
     }
+    return std::nullopt;
   }
-  for (const char* field : {"text", "content"}) {
-    if (!object.is_object()) break;
-    const auto it = object.find(field);
-    if (it != object.end() && it->is_string()) return Accept(it->get<std::string>(), place);
-  }
+  if (parsed.text.has_value()) return Accept(*std::move(parsed.text), place);
   MOE_RETURN_IF_ERROR(
       Reject(Skip::kBadJson, place + ": not a JSON object with \"text\" or \"content\""));
   return std::nullopt;
@@ -162,6 +178,7 @@ absl::StatusOr<std::optional<std::string>> DocumentReader::Accept(std::string te
     MOE_RETURN_IF_ERROR(Reject(Skip::kEmpty, place + ": white space only"));
     return std::nullopt;
   }
+  place_ = place;
   return text;
 }
 

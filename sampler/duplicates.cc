@@ -4,9 +4,9 @@
 
 namespace moe::sampler {
 
-bool SeenTexts::Insert(const std::string& text) {
+TextHash HashOf(const std::string& text) {
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return hashes_.emplace(hash.low64, hash.high64).second;
+  return {.low = hash.low64, .high = hash.high64};
 }
 
 }  // namespace moe::sampler

@@ -3,21 +3,32 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 
 namespace moe::sampler {
 
-// Remembers 128 bits of each text (XXH3): among 10^9 documents a false match has a chance of
-// 10^-21. Not thread-safe.
+// 128 bits of a text (XXH3): among 10^9 documents two that differ share them with a chance of
+// 10^-21.
+struct TextHash {
+  uint64_t low = 0, high = 0;
+
+  bool operator==(const TextHash&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H state, const TextHash& hash) {
+    return H::combine(std::move(state), hash.low, hash.high);
+  }
+};
+TextHash HashOf(const std::string& text);
+
+// The texts so far. Not thread-safe.
 class SeenTexts {
  public:
-  // Whether `text` is new; it no longer is afterwards.
-  bool Insert(const std::string& text);
+  // Whether the text is new; it no longer is afterwards.
+  bool Insert(const TextHash& text) { return hashes_.insert(text).second; }
 
  private:
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> hashes_;
+  absl::flat_hash_set<TextHash> hashes_;
 };
 
 }  // namespace moe::sampler

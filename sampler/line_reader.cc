@@ -27,14 +27,19 @@ class PlainSource final : public ByteSource {
   absl::StatusOr<size_t> Read(char* data, size_t size) override {
     for (;;) {
       const ssize_t got = ::read(fd_.get(), data, size);
-      if (got >= 0) return static_cast<size_t>(got);
+      if (got >= 0) {
+        bytes_read_ += got;
+        return static_cast<size_t>(got);
+      }
       if (errno != EINTR) return ErrnoStatus(errno, "cannot read " + path_);
     }
   }
+  int64_t bytes_read() const override { return bytes_read_; }
 
  private:
   const std::string path_;
   const FileDescriptor fd_;
+  int64_t bytes_read_ = 0;
 };
 
 class GzipSource final : public ByteSource {
@@ -57,6 +62,7 @@ class GzipSource final : public ByteSource {
     }
     return static_cast<size_t>(got);
   }
+  int64_t bytes_read() const override { return gzoffset(file_); }
 
  private:
   const std::string path_;
@@ -89,6 +95,7 @@ class ZstdSource final : public ByteSource {
     }
     return out.pos;
   }
+  int64_t bytes_read() const override { return compressed_->bytes_read(); }
 
  private:
   const std::string path_;

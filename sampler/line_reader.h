@@ -17,6 +17,8 @@ class ByteSource {
   // Fills up to `size` bytes; 0 at the end of the file. DATA_LOSS where a compressed file is broken
   // or ends too early.
   virtual absl::StatusOr<size_t> Read(char* data, size_t size) = 0;
+  // How many bytes of the file, as it is on disk, were taken for what was read.
+  virtual int64_t bytes_read() const = 0;
 };
 
 // By the end of the name: ".gz" is gzip and ".zst" Zstandard, of any number of members; every other
@@ -36,6 +38,9 @@ class LineReader {
 
   // The next line, without its end; the last may lack one.
   absl::StatusOr<Line> Next(std::string& line);
+
+  // Of the file, as it is on disk: up to a buffer more than the lines so far.
+  int64_t bytes_read() const { return source_->bytes_read(); }
 
  private:
   LineReader(std::unique_ptr<ByteSource> source, size_t max_line_bytes);

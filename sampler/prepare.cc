@@ -1,399 +1,325 @@
 #include "sampler/prepare.h"
 
-#include <algorithm>
-#include <atomic>
-#include <cmath>
-#include <memory>
-#include <set>
-#include <thread>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "common/crash_point.h"
+#include "common/crc32c.h"
 #include "common/file.h"
 #include "common/status.h"
+#include "sampler/conversation_preparer.h"
 #include "sampler/dataset.h"
-#include "sampler/documents.h"
-#include "sampler/duplicates.h"
-#include "sampler/heldout.h"
-#include "sampler/token_shard.h"
+#include "sampler/dataset_folder.h"
+#include "sampler/domain_preparer.h"
+#include "sampler/filters/linear_text_model.h"
+#include "sampler/prepare_progress.h"
+#include "sampler/selection.h"
 #include "sampler/tokenizer/tokenizer.h"
-#include "sampler/utf8.h"
 
 namespace moe::sampler {
 namespace {
 
-// Text that is tokenised at a time: bounds memory, and how late a stop request is seen.
-constexpr size_t kBatchBytes = size_t{8} << 20;
+namespace fs = std::filesystem;
 
-// Of a dropped document's text, to find it by in the data card.
-constexpr int64_t kExampleCharacters = 60;
+// Part of the fingerprint: raised where the same spec and text would give other bytes.
+constexpr int kRecipe = 1;
 
-bool IsDomainName(const std::string& name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-  });
+constexpr char kSignaturesFile[] = "signatures";
+
+// Held as long as the descriptor is open: two processes never write to one work folder.
+absl::StatusOr<FileDescriptor> Lock(const std::string& folder) {
+  const std::string path = JoinPath(folder, "lock");
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd.valid()) return ErrnoStatus(errno, "cannot create " + path);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "cannot lock " + path);
+    return Unavailable("another process still prepares this dataset in {}", folder);
+  }
+  return fd;
 }
 
-absl::Status CheckSpec(const PrepareSpec& spec) {
-  if (spec.domains.empty()) return InvalidArgument("no domains; name at least one, with its paths");
-  std::set<std::string> names;
-  for (const PrepareSpec::Domain& domain : spec.domains) {
-    if (!IsDomainName(domain.name)) {
-      return InvalidArgument("the domain name '{}' must be lower-case letters, digits and dashes",
-                             domain.name);
-    }
-    if (!names.insert(domain.name).second) {
-      return InvalidArgument("domain {} is listed twice; list its paths under one", domain.name);
-    }
-    if (domain.paths.empty()) return InvalidArgument("domain {} has no paths", domain.name);
-  }
-  if (!(spec.heldout_fraction >= 0 && spec.heldout_fraction <= 0.5)) {
-    return InvalidArgument("heldout_fraction is {}; it must be 0 to 0.5", spec.heldout_fraction);
-  }
-  if (spec.min_characters < 0) {
-    return InvalidArgument("min_characters is {}; it must be at least 0", spec.min_characters);
-  }
-  if (spec.max_tokens_per_domain < 0) {
-    return InvalidArgument("max_tokens_per_domain is {}; it must be at least 0, which is no limit",
-                           spec.max_tokens_per_domain);
+absl::Status MakeWorkFolders(const std::string& folder) {
+  for (const char* name : {"train", "heldout", "documents"}) {
+    MOE_RETURN_IF_ERROR(MakeDirectories(JoinPath(folder, name)));
   }
   return absl::OkStatus();
 }
 
-using Tokens = std::vector<int32_t>;
-
-// Tokenises on `threads` threads; the result is in the order of `texts`.
-absl::StatusOr<std::vector<Tokens>> TokeniseAll(const Tokenizer& tokenizer,
-                                                const std::vector<std::string>& texts, bool add_bos,
-                                                int threads) {
-  std::vector<absl::StatusOr<Tokens>> encoded(texts.size(), absl::StatusOr<Tokens>(Tokens()));
-  std::atomic<size_t> next{0};
-  const auto work = [&] {
-    for (size_t i = next++; i < texts.size(); i = next++) encoded[i] = tokenizer.Encode(texts[i]);
-  };
-  std::vector<std::jthread> helpers;
-  for (size_t i = 1; i < std::min(texts.size(), static_cast<size_t>(threads)); ++i) {
-    helpers.emplace_back(work);
+absl::Status EmptyWorkFolder(const std::string& folder) {
+  // First what makes the rest count.
+  MOE_RETURN_IF_ERROR(RemoveTree(JoinPath(folder, "progress.json")));
+  for (const char* name : {"train", "heldout", "documents", kSignaturesFile}) {
+    MOE_RETURN_IF_ERROR(RemoveTree(JoinPath(folder, name)));
   }
-  work();
-  helpers.clear();  // joins
-
-  std::vector<Tokens> result;
-  for (absl::StatusOr<Tokens>& tokens : encoded) {
-    if (!tokens.ok()) return tokens.status();
-    if (add_bos && !tokens->empty()) tokens->insert(tokens->begin(), tokenizer.settings().bos_id);
-    result.push_back(*std::move(tokens));
-  }
-  return result;
+  return MakeWorkFolders(folder);
 }
 
-// The two shards of a domain. Each holds its newest document back until the next one comes, so that
-// at the end one can still change sides where a side would be empty.
-class DomainShards {
+class Preparation {
  public:
-  static absl::StatusOr<DomainShards> Create(const std::string& folder, const std::string& domain,
-                                             int64_t vocab_size) {
-    DomainShards shards;
-    for (const Split split : {Split::kTrain, Split::kHeldout}) {
+  Preparation(const PrepareSpec& spec, const PrepareOutput& output, const PrepareOptions& options,
+              PrepareObserver& observer)
+      : spec_(spec), output_(output), options_(options), observer_(observer) {}
+
+  absl::StatusOr<PreparedDataset> Run() {
+    MOE_RETURN_IF_ERROR(CheckSpec(spec_));
+    MOE_ASSIGN_OR_RETURN(tokenizer_, OpenTokenizer(spec_.tokenizer_path));
+    MOE_ASSIGN_OR_RETURN(add_bos_, ResolveAddBos(spec_, *tokenizer_));
+    if (spec_.conversations.has_value()) {
+      MOE_ASSIGN_OR_RETURN(encoding_, FindEncoding(*spec_.conversations, *tokenizer_));
+    }
+    MOE_RETURN_IF_ERROR(LookAtFiles());
+    if (!spec_.scores_from.empty()) {
+      MOE_ASSIGN_OR_RETURN(known_scores_, KnownScores::Open(spec_.scores_from));
+    }
+    MOE_RETURN_IF_ERROR(MakeDatasetFolder(output_.folder));
+    MOE_RETURN_IF_ERROR(MakeDirectories(output_.work_folder));
+    MOE_ASSIGN_OR_RETURN(const FileDescriptor lock, Lock(output_.work_folder));
+    MOE_RETURN_IF_ERROR(PrepareDomains());
+    return Publish();
+  }
+
+ private:
+  // How often a domain's files are read.
+  int64_t Passes(const PrepareSpec::Domain& domain) const {
+    return RulesOf(spec_, domain.name).has_filters() ? 2 : 1;
+  }
+
+  // Sizes for the progress, and the fingerprint.
+  absl::Status LookAtFiles() {
+    Json files = Json::array();
+    for (const PrepareSpec::Domain& domain : spec_.domains) {
+      const auto reader = DocumentReader::Open(domain.paths, {});
+      if (!reader.ok()) return Annotate(reader.status(), "domain " + domain.name);
+      domain_bytes_.push_back(reader->total_bytes());
+      total_bytes_ += Passes(domain) * reader->total_bytes();
+      for (const DocumentReader::File& file : reader->files()) {
+        std::error_code error;
+        const auto time = fs::last_write_time(file.path, error);
+        files.push_back({file.path, file.bytes, error ? 0 : time.time_since_epoch().count()});
+      }
+      files.push_back({domain.name, domain.set});
+    }
+    Json all = {{"recipe", kRecipe},
+                {"spec", CardOf(spec_)},
+                {"scores_from", spec_.scores_from},
+                {"fail", spec_.on_bad_document == OnBadDocument::kFail},
+                {"tokenizer", tokenizer_->files().crc32c()},
+                {"vocab_size", tokenizer_->vocab_size()},
+                {"add_bos", add_bos_},
+                {"batch_bytes", options_.batch_bytes},
+                {"models", {FluencyModel().crc32c(), AdvertisementModel().crc32c()}},
+                {"files", files}};
+    if (encoding_.has_value()) all["conversations"] = CardOf(*encoding_);
+    const std::string text = all.dump();
+    const TextHash hash = HashOf(text);
+    fingerprint_ = fmt::format("{:016x}{:016x}", hash.high, hash.low);
+    return absl::OkStatus();
+  }
+
+  // What an earlier process left, or a new start.
+  absl::StatusOr<PrepareProgressFile> FindProgress() {
+    absl::StatusOr<std::optional<PrepareProgressFile>> found =
+        PrepareProgressFile::Load(output_.work_folder);
+    std::string why;
+    if (!found.ok()) {
+      why = Message(found.status());
+    } else if (found->has_value()) {
+      if ((*found)->fingerprint == fingerprint_) return **std::move(found);
+      why = "the text, the tokenizer or the programs changed";
+    }
+    if (!why.empty()) observer_.OnRestart(why);
+    MOE_RETURN_IF_ERROR(EmptyWorkFolder(output_.work_folder));
+    return PrepareProgressFile{.fingerprint = fingerprint_};
+  }
+
+  absl::Status PrepareDomains() {
+    MOE_ASSIGN_OR_RETURN(progress_, FindProgress());
+    const bool resumed = !progress_.domains.empty();
+    if (resumed) observer_.OnResume(Progress());
+    const absl::Status status = GoOn();
+    if (!resumed || !absl::IsDataLoss(status)) return status;
+    // The files hold less than what was counted: a disk that forgot what it had synced.
+    observer_.OnRestart(Message(status));
+    MOE_RETURN_IF_ERROR(EmptyWorkFolder(output_.work_folder));
+    progress_ = {.fingerprint = fingerprint_};
+    return GoOn();
+  }
+
+  absl::Status GoOn() {
+    MOE_RETURN_IF_ERROR(MakeWorkFolders(output_.work_folder));
+    MOE_ASSIGN_OR_RETURN(
+        PassedDocuments passed,
+        PassedDocuments::Open(spec_, JoinPath(output_.work_folder, kSignaturesFile),
+                              progress_.signatures));
+    for (size_t i = 0; i < progress_.domains.size(); ++i) {
+      if (progress_.domains[i].records == 0) continue;
       MOE_ASSIGN_OR_RETURN(
-          shards.Of(split).writer,
-          TokenShardWriter::Create(JoinPath(folder, ShardPath(split, domain)), vocab_size));
-    }
-    return shards;
-  }
-
-  absl::Status Append(Split split, Tokens document) {
-    Side& side = Of(split);
-    if (!side.newest.empty()) MOE_RETURN_IF_ERROR(side.writer->AppendDocument(side.newest));
-    side.newest = std::move(document);
-    return absl::OkStatus();
-  }
-
-  int64_t train_tokens() {
-    return train_.writer->num_tokens() + static_cast<int64_t>(train_.newest.size());
-  }
-
-  // INVALID_ARGUMENT where there are not two documents.
-  absl::Status Finish(const std::string& domain) {
-    if (heldout_.empty() && train_.writer->num_documents() > 0)
-      std::swap(heldout_.newest, train_.newest);
-    if (train_.empty() && heldout_.writer->num_documents() > 0)
-      std::swap(heldout_.newest, train_.newest);
-    for (Side* side : {&train_, &heldout_}) {
-      if (!side->newest.empty()) MOE_RETURN_IF_ERROR(side->writer->AppendDocument(side->newest));
-      if (side->writer->num_documents() == 0) {
-        return InvalidArgument(
-            "domain {} has no two documents with tokens, one to train on and one to hold out",
-            domain);
+          const DocumentRecords records,
+          DocumentRecords::Open(JoinPath(output_.work_folder, RecordsPath(spec_.domains[i].name))));
+      if (records.count() < progress_.domains[i].records) {
+        return DataLoss("the records of {} are cut short", spec_.domains[i].name);
       }
-      MOE_RETURN_IF_ERROR(side->writer->Finish());
+      passed.Restore(records, progress_.domains[i].records);
     }
-    return absl::OkStatus();
-  }
-
-  const TokenShardWriter& train() const { return *train_.writer; }
-  const TokenShardWriter& heldout() const { return *heldout_.writer; }
-
- private:
-  struct Side {
-    std::unique_ptr<TokenShardWriter> writer;
-    Tokens newest;  // not written yet; empty: none
-    bool empty() const { return writer->num_documents() == 0 && newest.empty(); }
-  };
-  Side& Of(Split split) { return split == Split::kTrain ? train_ : heldout_; }
-  Side train_, heldout_;
-};
-
-// One domain, from its files to its shards.
-class DomainPreparer {
- public:
-  DomainPreparer(const PrepareSpec& spec, const PrepareSpec::Domain& domain,
-                 const Tokenizer& tokenizer, bool add_bos, int threads, SeenTexts& seen,
-                 DocumentReader reader, DomainShards shards)
-      : spec_(spec),
-        domain_(domain),
-        tokenizer_(tokenizer),
-        add_bos_(add_bos),
-        threads_(threads),
-        seen_(seen),
-        reader_(std::move(reader)),
-        shards_(std::move(shards)) {}
-
-  // `progress` counts on from what it holds.
-  absl::Status Run(PrepareProgress progress, PrepareObserver& observer) {
-    const PrepareProgress before = progress;
-    bool first_batch = true;
+    const PrepareJob job = {
+        .spec = spec_,
+        .tokenizer = *tokenizer_,
+        .add_bos = add_bos_,
+        .folder = output_.work_folder,
+        .threads = options_.threads,
+        .batch_bytes = options_.batch_bytes,
+        .checkpoint_bytes = options_.checkpoint_bytes,
+        .known_scores = known_scores_,
+        .passed = passed,
+        .stop_requested = [this] { return observer_.StopRequested(); },
+        .on_progress =
+            [this](const DomainProgress& domain) {
+              progress_.domains.back() = domain;
+              observer_.OnProgress(Progress());
+            },
+        .save =
+            [this, &passed](const DomainProgress& domain) {
+              progress_.domains.back() = domain;
+              progress_.signatures = passed.signatures();
+              return progress_.Save(output_.work_folder);
+            },
+    };
+    if (progress_.domains.empty()) progress_.domains.emplace_back();
     for (;;) {
-      if (observer.StopRequested()) return Cancelled("stopped while tokenising {}", domain_.name);
-      MOE_ASSIGN_OR_RETURN(std::vector<std::string> texts, ReadBatch());
-      if (texts.empty()) break;
-      if (first_batch && texts.size() == 1) {
-        MOE_RETURN_IF_ERROR(AppendOnlyDocument(texts[0]));
-        break;
+      const size_t i = progress_.domains.size() - 1;
+      if (progress_.domains[i].stage != DomainProgress::Stage::kDone) {
+        MOE_RETURN_IF_ERROR(PrepareDomain(job, i));
       }
-      first_batch = false;
-      MOE_RETURN_IF_ERROR(AppendDocuments(texts));
-      progress.documents = before.documents + reader_.counts().documents;
-      progress.bytes = before.bytes + reader_.counts().bytes;
-      observer.OnProgress(progress);
-      if (stopped_at_limit_) break;
+      if (i + 1 == spec_.domains.size()) return absl::OkStatus();
+      progress_.domains.emplace_back();
     }
-    if (reader_.counts().documents == 0) return EmptyDomain();
-    return shards_.Finish(domain_.name);
   }
 
-  const ReadCounts& counts() const { return reader_.counts(); }
-
-  Json Card() const {
-    const ReadCounts& counts = reader_.counts();
-    Json skipped = Json::object();
-    for (size_t i = 0; i < kSkipNames.size(); ++i) skipped[kSkipNames[i]] = counts.skipped[i];
-    Json card = Metadata();
-    card.update({{"paths", domain_.paths},
-                 {"set", domain_.set},
-                 {"files", counts.files},
-                 {"bytes", counts.bytes},
-                 {"documents", counts.documents},
-                 {"other_sets", counts.other_sets},
-                 {"characters_repaired", counts.characters_repaired},
-                 {"skipped", skipped},
-                 {"skipped_examples", counts.skipped_examples},
-                 {"stopped_at_token_limit", stopped_at_limit_},
-                 {"split_within_document", split_within_document_}});
-    return card;
-  }
-
-  Json Metadata() const {
-    return {{"name", domain_.name},
-            {"train_tokens", shards_.train().num_tokens()},
-            {"train_documents", shards_.train().num_documents()},
-            {"heldout_tokens", shards_.heldout().num_tokens()},
-            {"heldout_documents", shards_.heldout().num_documents()}};
-  }
-
- private:
-  absl::Status EmptyDomain() const {
-    const ReadCounts& counts = reader_.counts();
-    std::string why = "there are no files";
-    if (!counts.skipped_examples.empty()) why = counts.skipped_examples[0];
-    if (counts.other_sets > 0) {
-      why = fmt::format("{} lines belong to other sets than '{}': {}", counts.other_sets,
-                        domain_.set, fmt::join(reader_.other_sets(), ", "));
+  absl::Status PrepareDomain(const PrepareJob& job, size_t i) {
+    const PrepareSpec::Domain& domain = spec_.domains[i];
+    if (encoding_.has_value()) {
+      return ConversationPreparer(job, *encoding_, domain, progress_.domains[i]).Run();
     }
-    return InvalidArgument("domain {} is empty: {} files were read and none holds a document ({})",
-                           domain_.name, counts.files, why);
+    return DomainPreparer(job, domain, progress_.domains[i]).Run();
   }
 
-  // Whether the spec keeps the document; counts it where not.
-  bool Keep(const std::string& text) {
-    const auto start = [&] { return FirstCharacters(text, kExampleCharacters); };
-    if (spec_.min_characters > 0) {
-      const int64_t characters = CountCharacters(text);
-      if (characters < spec_.min_characters) {
-        reader_.CountSkip(
-            Skip::kTooShort,
-            fmt::format("a document of {} characters that begins '{}'", characters, start()));
-        return false;
+  PrepareProgress Progress() const {
+    PrepareProgress sum = {.total_bytes = total_bytes_};
+    for (size_t i = 0; i < progress_.domains.size(); ++i) {
+      const DomainProgress& domain = progress_.domains[i];
+      sum.documents += domain.cursor.counts.documents;
+      const bool second_pass = domain.stage == DomainProgress::Stage::kWrite;
+      sum.bytes += domain.stage == DomainProgress::Stage::kDone
+                       ? Passes(spec_.domains[i]) * domain_bytes_[i]
+                       : domain.cursor.bytes + (second_pass ? domain_bytes_[i] : 0);
+      sum.phase = (domain.stage == DomainProgress::Stage::kSelect ? "scoring " : "tokenizing ") +
+                  spec_.domains[i].name;
+    }
+    return sum;
+  }
+
+  // What of a finished domain belongs to the dataset.
+  std::vector<std::string> FilesOf(const std::string& domain) const {
+    std::vector<std::string> files = {ShardPath(Split::kTrain, domain),
+                                      ShardPath(Split::kHeldout, domain)};
+    if (encoding_.has_value()) {
+      files.push_back(TargetMaskPath(Split::kTrain, domain));
+      files.push_back(TargetMaskPath(Split::kHeldout, domain));
+    } else {
+      files.push_back(RecordsPath(domain));
+    }
+    return files;
+  }
+
+  // The finished files under the output's name. They are linked, not moved: what is in the work
+  // folder stays good for another attempt until the dataset is in the catalogue.
+  absl::Status LinkFiles() {
+    for (const PrepareSpec::Domain& domain : spec_.domains) {
+      for (const std::string& file : FilesOf(domain.name)) {
+        const std::string to = JoinPath(output_.folder, file);
+        MOE_RETURN_IF_ERROR(MakeDirectories(fs::path(to).parent_path()));
+        std::error_code error;
+        fs::create_hard_link(JoinPath(output_.work_folder, file), to, error);
+        if (error) return ErrnoStatus(error.value(), "cannot link " + to);
       }
-    }
-    if (spec_.remove_duplicates && !seen_.Insert(text)) {
-      reader_.CountSkip(Skip::kDuplicate,
-                        fmt::format("a text seen before, that begins '{}'", start()));
-      return false;
-    }
-    return true;
-  }
-
-  // At least two documents, where there are two, so that an only one is known as such.
-  absl::StatusOr<std::vector<std::string>> ReadBatch() {
-    std::vector<std::string> texts;
-    for (size_t bytes = 0; bytes < kBatchBytes || texts.size() < 2;) {
-      MOE_ASSIGN_OR_RETURN(std::optional<std::string> text, reader_.Next());
-      if (!text.has_value()) break;
-      if (!Keep(*text)) continue;
-      bytes += text->size();
-      texts.push_back(*std::move(text));
-    }
-    return texts;
-  }
-
-  absl::Status AppendDocuments(const std::vector<std::string>& texts) {
-    MOE_ASSIGN_OR_RETURN(std::vector<Tokens> documents,
-                         TokeniseAll(tokenizer_, texts, add_bos_, threads_));
-    for (size_t i = 0; i < documents.size() && !stopped_at_limit_; ++i) {
-      if (documents[i].empty()) {
-        reader_.CountSkip(Skip::kEmpty, "a document of " + std::to_string(texts[i].size()) +
-                                            " bytes for which the vocabulary has no tokens");
-        continue;
-      }
-      const Split split =
-          IsHeldout(texts[i], spec_.heldout_fraction) ? Split::kHeldout : Split::kTrain;
-      MOE_RETURN_IF_ERROR(shards_.Append(split, std::move(documents[i])));
-      stopped_at_limit_ =
-          spec_.max_tokens_per_domain > 0 && shards_.train_tokens() >= spec_.max_tokens_per_domain;
     }
     return absl::OkStatus();
   }
 
-  absl::Status AppendOnlyDocument(const std::string& text) {
-    const auto cut = CutDocument(text, spec_.heldout_fraction);
-    if (!cut.has_value()) {
-      return InvalidArgument(
-          "domain {} has a single document of {} bytes without a place to cut off what is held "
-          "out; add text",
-          domain_.name, text.size());
+  absl::StatusOr<PreparedDataset> Publish() {
+    MOE_RETURN_IF_ERROR(LinkFiles());
+    CrashPoint("prepare_linked");
+    MOE_RETURN_IF_ERROR(WriteTokenizerFiles(tokenizer_->files(), output_.folder));
+    PreparedDataset result;
+    Json domains = Json::array(), cards = Json::array();
+    for (size_t i = 0; i < spec_.domains.size(); ++i) {
+      const DomainProgress& domain = progress_.domains[i];
+      result.documents += domain.train.documents + domain.heldout.documents;
+      result.tokens += domain.train.tokens + domain.heldout.tokens;
+      const bool chat = encoding_.has_value();
+      domains.push_back(chat ? ConversationMetadataOf(spec_.domains[i], domain)
+                             : MetadataOf(spec_.domains[i], domain));
+      cards.push_back(chat ? ConversationCardOf(spec_.domains[i], domain)
+                           : CardOf(spec_.domains[i], domain));
     }
-    split_within_document_ = true;
-    MOE_ASSIGN_OR_RETURN(std::vector<Tokens> parts,
-                         TokeniseAll(tokenizer_, {cut->first, cut->second}, add_bos_, threads_));
-    MOE_RETURN_IF_ERROR(shards_.Append(Split::kTrain, std::move(parts[0])));
-    return shards_.Append(Split::kHeldout, std::move(parts[1]));
+    Json card = CardOf(spec_);
+    card.update({{"format", "moe-data-card"},
+                 {"version", 2},
+                 {"tokenizer", spec_.tokenizer_path},
+                 {"add_bos", add_bos_},
+                 {"domains", cards}});
+    if (encoding_.has_value()) card["conversations"] = CardOf(*encoding_);
+    MOE_RETURN_IF_ERROR(
+        WriteFileAtomically(JoinPath(output_.folder, "card.json"), card.dump(2) + "\n"));
+
+    result.metadata = {{"vocab_size", tokenizer_->vocab_size()},
+                       {"tokenizer_crc32c", tokenizer_->files().crc32c()},
+                       {"domains", domains},
+                       {"table", TableOf(spec_.domains, progress_.domains)}};
+    if (encoding_.has_value()) {
+      result.metadata["conversations"] = {{"template", encoding_->chat.name},
+                                          {"max_tokens", encoding_->max_tokens}};
+    }
+    artefacts::Manifest manifest;
+    manifest.kind = "dataset";
+    manifest.name = output_.name;
+    manifest.job_id = output_.job_id;
+    manifest.attempt = output_.attempt;
+    manifest.inputs = output_.inputs;
+    manifest.metadata = result.metadata;
+    MOE_ASSIGN_OR_RETURN(result.manifest, artefacts::WriteManifest(output_.folder, manifest));
+    return result;
   }
 
   const PrepareSpec& spec_;
-  const PrepareSpec::Domain& domain_;
-  const Tokenizer& tokenizer_;
-  const bool add_bos_;
-  const int threads_;
-  SeenTexts& seen_;
-  DocumentReader reader_;
-  DomainShards shards_;
-  bool stopped_at_limit_ = false;
-  bool split_within_document_ = false;
+  const PrepareOutput& output_;
+  const PrepareOptions& options_;
+  PrepareObserver& observer_;
+
+  std::unique_ptr<Tokenizer> tokenizer_;
+  bool add_bos_ = false;
+  std::optional<ConversationEncoding> encoding_;  // where the text is conversations
+  KnownScores known_scores_;
+  std::vector<int64_t> domain_bytes_;  // of its files
+  int64_t total_bytes_ = 0;            // to read
+  std::string fingerprint_;
+  PrepareProgressFile progress_;
 };
-
-absl::StatusOr<bool> ResolveAddBos(const PrepareSpec& spec, const Tokenizer& tokenizer) {
-  const bool add_bos = spec.add_bos.value_or(tokenizer.settings().add_bos);
-  if (add_bos && tokenizer.settings().bos_id < 0) {
-    return InvalidArgument(
-        "add_bos is on and the tokenizer {} has no beginning-of-sequence token; set add_bos to "
-        "false",
-        tokenizer.files().source);
-  }
-  return add_bos;
-}
-
-absl::Status MakeFolder(const std::string& folder) {
-  MOE_RETURN_IF_ERROR(MakeDirectories(folder));
-  MOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
-  if (!names.empty()) {
-    return FailedPrecondition("{} is not empty (it holds {}); a dataset needs a folder of its own",
-                              folder, names[0]);
-  }
-  for (const char* subfolder : {"train", "heldout"}) {
-    MOE_RETURN_IF_ERROR(MakeDirectories(JoinPath(folder, subfolder)));
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
 absl::StatusOr<PreparedDataset> PrepareDataset(const PrepareSpec& spec, const PrepareOutput& output,
-                                               int threads, PrepareObserver& observer) {
-  MOE_RETURN_IF_ERROR(CheckSpec(spec));
-  MOE_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                       OpenTokenizer(spec.tokenizer_path));
-  MOE_ASSIGN_OR_RETURN(const bool add_bos, ResolveAddBos(spec, *tokenizer));
-  // All paths are looked at before anything is written: a mistake in the last domain is known at
-  // once.
-  std::vector<DocumentReader> readers;
-  PrepareProgress progress;
-  for (const PrepareSpec::Domain& domain : spec.domains) {
-    auto reader = DocumentReader::Open(
-        domain.paths, {.set = domain.set,
-                       .on_bad_document = spec.on_bad_document,
-                       .stop_requested = [&observer] { return observer.StopRequested(); }});
-    if (!reader.ok()) return Annotate(reader.status(), "domain " + domain.name);
-    progress.total_bytes += reader->total_bytes();
-    readers.push_back(*std::move(reader));
-  }
-  MOE_RETURN_IF_ERROR(MakeFolder(output.folder));
-  MOE_RETURN_IF_ERROR(WriteTokenizerFiles(tokenizer->files(), output.folder));
-
-  PreparedDataset result;
-  SeenTexts seen;  // over all domains
-  Json domains = Json::array(), cards = Json::array();
-  for (size_t i = 0; i < spec.domains.size(); ++i) {
-    const PrepareSpec::Domain& domain = spec.domains[i];
-    progress.domain = domain.name;
-    observer.OnProgress(progress);
-    MOE_ASSIGN_OR_RETURN(DomainShards shards,
-                         DomainShards::Create(output.folder, domain.name, tokenizer->vocab_size()));
-    DomainPreparer preparer(spec, domain, *tokenizer, add_bos, threads, seen, std::move(readers[i]),
-                            std::move(shards));
-    MOE_RETURN_IF_ERROR(preparer.Run(progress, observer));
-    progress.documents += preparer.counts().documents;
-    progress.bytes += preparer.counts().bytes;
-    const Json metadata = preparer.Metadata();
-    result.documents +=
-        metadata["train_documents"].get<int64_t>() + metadata["heldout_documents"].get<int64_t>();
-    result.tokens +=
-        metadata["train_tokens"].get<int64_t>() + metadata["heldout_tokens"].get<int64_t>();
-    domains.push_back(metadata);
-    cards.push_back(preparer.Card());
-  }
-  const Json card = {{"format", "moe-data-card"},
-                     {"version", 1},
-                     {"tokenizer", spec.tokenizer_path},
-                     {"add_bos", add_bos},
-                     {"heldout_fraction", spec.heldout_fraction},
-                     {"max_tokens_per_domain", spec.max_tokens_per_domain},
-                     {"remove_duplicates", spec.remove_duplicates},
-                     {"min_characters", spec.min_characters},
-                     {"domains", cards}};
-  MOE_RETURN_IF_ERROR(
-      WriteFileAtomically(JoinPath(output.folder, "card.json"), card.dump(2) + "\n"));
-
-  result.metadata = {{"vocab_size", tokenizer->vocab_size()},
-                     {"tokenizer_crc32c", tokenizer->files().crc32c()},
-                     {"domains", domains}};
-  artefacts::Manifest manifest;
-  manifest.kind = "dataset";
-  manifest.name = output.name;
-  manifest.job_id = output.job_id;
-  manifest.attempt = output.attempt;
-  manifest.inputs = output.inputs;
-  manifest.metadata = result.metadata;
-  MOE_ASSIGN_OR_RETURN(result.manifest, artefacts::WriteManifest(output.folder, manifest));
-  return result;
+                                               const PrepareOptions& options,
+                                               PrepareObserver& observer) {
+  return Preparation(spec, output, options, observer).Run();
 }
 
 }  // namespace moe::sampler

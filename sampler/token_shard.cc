@@ -1,11 +1,10 @@
 #include "sampler/token_shard.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include "common/check.h"
@@ -37,87 +36,151 @@ struct Footer {
 static_assert(sizeof(Footer) == 24);
 
 constexpr int64_t kMaxVocabSize = int64_t{1} << 31;
-constexpr size_t kWriteBytes = size_t{1} << 20;
+constexpr size_t kCopyBytes = size_t{1} << 20;
 
 uint32_t TokenBytes(uint64_t vocab_size) { return vocab_size <= (1u << 16) ? 2 : 4; }
 // Tokens are padded with zeros so that the document ends are aligned.
 uint64_t Padded(uint64_t size) { return (size + 7) / 8 * 8; }
 
+template <typename Id>
+void CopyIds(const uint8_t* source, uint32_t token_bytes, size_t count, Id* ids) {
+  if (token_bytes == 2) {
+    const auto* narrow = reinterpret_cast<const uint16_t*>(source);
+    std::copy(narrow, narrow + count, ids);
+  } else {
+    const auto* wide = reinterpret_cast<const uint32_t*>(source);
+    std::copy(wide, wide + count, ids);
+  }
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TokenShardWriter>> TokenShardWriter::Create(const std::string& path,
-                                                                           int64_t vocab_size) {
+absl::StatusOr<std::unique_ptr<TokenShardWriter>> TokenShardWriter::Resume(const std::string& path,
+                                                                           int64_t vocab_size,
+                                                                           const Extent& extent) {
   if (vocab_size < 1 || vocab_size > kMaxVocabSize) {
     return InvalidArgument("{}: a vocabulary of {} tokens; it must be 1 to {}", path, vocab_size,
                            kMaxVocabSize);
   }
-  FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd.valid()) return ErrnoStatus(errno, "cannot create " + path);
-  std::unique_ptr<TokenShardWriter> writer(new TokenShardWriter(path, std::move(fd), vocab_size));
-  Header header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kVersion;
-  header.token_bytes = writer->token_bytes_;
-  header.vocab_size = static_cast<uint64_t>(vocab_size);
-  MOE_RETURN_IF_ERROR(writer->Write(&header, sizeof header));
-  return writer;
+  const uint64_t token_bytes = TokenBytes(static_cast<uint64_t>(vocab_size));
+  const uint64_t size = extent.documents == 0
+                            ? 0
+                            : sizeof(Header) + static_cast<uint64_t>(extent.tokens) * token_bytes;
+  MOE_ASSIGN_OR_RETURN(AppendFile file, AppendFile::Open(path, size));
+  MOE_ASSIGN_OR_RETURN(
+      AppendFile ends,
+      AppendFile::Open(path + ".ends", 8 * static_cast<uint64_t>(extent.documents)));
+  if (size == 0) {
+    Header header{};
+    std::memcpy(header.magic, kMagic, sizeof kMagic);
+    header.version = kVersion;
+    header.token_bytes = static_cast<uint32_t>(token_bytes);
+    header.vocab_size = static_cast<uint64_t>(vocab_size);
+    MOE_RETURN_IF_ERROR(file.Append(&header, sizeof header));
+  }
+  return std::unique_ptr<TokenShardWriter>(
+      new TokenShardWriter(std::move(file), std::move(ends), vocab_size, extent));
 }
 
-TokenShardWriter::TokenShardWriter(std::string path, FileDescriptor fd, int64_t vocab_size)
-    : path_(std::move(path)),
-      fd_(std::move(fd)),
+TokenShardWriter::TokenShardWriter(AppendFile file, AppendFile ends, int64_t vocab_size,
+                                   const Extent& extent)
+    : file_(std::move(file)),
+      ends_(std::move(ends)),
       vocab_size_(vocab_size),
-      token_bytes_(TokenBytes(static_cast<uint64_t>(vocab_size))) {}
+      token_bytes_(TokenBytes(static_cast<uint64_t>(vocab_size))),
+      extent_(extent) {}
 
 TokenShardWriter::~TokenShardWriter() {
-  if (!finished_) ::unlink(path_.c_str());
-}
-
-absl::Status TokenShardWriter::Write(const void* data, size_t size) {
-  const auto* p = static_cast<const uint8_t*>(data);
-  buffer_.insert(buffer_.end(), p, p + size);
-  return buffer_.size() >= kWriteBytes ? Flush() : absl::OkStatus();
-}
-
-absl::Status TokenShardWriter::Flush() {
-  crc32c_ = Crc32c(buffer_.data(), buffer_.size(), crc32c_);
-  MOE_RETURN_IF_ERROR(WriteAll(fd_.get(), buffer_.data(), buffer_.size(), path_));
-  buffer_.clear();
-  return absl::OkStatus();
+  if (finished_) ::unlink(ends_.path().c_str());
 }
 
 absl::Status TokenShardWriter::AppendDocument(std::span<const int32_t> tokens) {
-  if (tokens.empty()) return InvalidArgument("{}: a document without tokens", path_);
+  if (tokens.empty()) return InvalidArgument("{}: a document without tokens", file_.path());
   for (const int32_t token : tokens) {
     if (token < 0 || token >= vocab_size_) {
-      return InvalidArgument("{}: token id {} is outside the vocabulary of {}", path_, token,
+      return InvalidArgument("{}: token id {} is outside the vocabulary of {}", file_.path(), token,
                              vocab_size_);
     }
   }
   if (token_bytes_ == 4) {
-    MOE_RETURN_IF_ERROR(Write(tokens.data(), tokens.size_bytes()));
+    MOE_RETURN_IF_ERROR(file_.Append(tokens.data(), tokens.size_bytes()));
   } else {
     const std::vector<uint16_t> narrow(tokens.begin(), tokens.end());
-    MOE_RETURN_IF_ERROR(Write(narrow.data(), 2 * narrow.size()));
+    MOE_RETURN_IF_ERROR(file_.Append(narrow.data(), 2 * narrow.size()));
   }
-  num_tokens_ += static_cast<int64_t>(tokens.size());
-  document_ends_.push_back(static_cast<uint64_t>(num_tokens_));
+  extent_.tokens += static_cast<int64_t>(tokens.size());
+  ++extent_.documents;
+  const auto end = static_cast<uint64_t>(extent_.tokens);
+  return ends_.Append(&end, sizeof end);
+}
+
+absl::StatusOr<TokenShardWriter::Extent> TokenShardWriter::ExtentBeforeLast() {
+  MOE_CHECK(extent_.documents > 0 && !finished_);
+  Extent rest = {.tokens = 0, .documents = extent_.documents - 1};
+  if (rest.documents == 0) return rest;
+  MOE_RETURN_IF_ERROR(ends_.Flush());
+  MOE_ASSIGN_OR_RETURN(const MappedFile ends, MappedFile::Open(ends_.path()));
+  std::memcpy(&rest.tokens, ends.data() + 8 * (rest.documents - 1), sizeof rest.tokens);
+  return rest;
+}
+
+uint64_t TokenShardWriter::FileSizeOf(const Extent& extent) const {
+  return sizeof(Header) + static_cast<uint64_t>(extent.tokens) * token_bytes_;
+}
+
+absl::StatusOr<std::vector<int32_t>> TokenShardWriter::LastDocument() {
+  MOE_ASSIGN_OR_RETURN(const Extent rest, ExtentBeforeLast());
+  std::vector<int32_t> document(static_cast<size_t>(extent_.tokens - rest.tokens));
+  MOE_RETURN_IF_ERROR(file_.Flush());
+  MOE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(file_.path()));
+  CopyIds(file.data() + FileSizeOf(rest), token_bytes_, document.size(), document.data());
+  return document;
+}
+
+absl::Status TokenShardWriter::DropLastDocument() {
+  MOE_ASSIGN_OR_RETURN(const Extent rest, ExtentBeforeLast());
+  MOE_RETURN_IF_ERROR(file_.Truncate(FileSizeOf(rest)));
+  MOE_RETURN_IF_ERROR(ends_.Truncate(8 * static_cast<uint64_t>(rest.documents)));
+  extent_ = rest;
   return absl::OkStatus();
 }
 
+absl::Status TokenShardWriter::Sync() {
+  MOE_RETURN_IF_ERROR(file_.Sync());
+  return ends_.Sync();
+}
+
+absl::Status TokenShardWriter::AppendEnds() {
+  MOE_RETURN_IF_ERROR(ends_.Flush());
+  if (extent_.documents == 0) return absl::OkStatus();
+  MOE_ASSIGN_OR_RETURN(const MappedFile ends, MappedFile::Open(ends_.path()));
+  for (size_t begin = 0; begin < ends.size(); begin += kCopyBytes) {
+    MOE_RETURN_IF_ERROR(
+        file_.Append(ends.data() + begin, std::min(kCopyBytes, ends.size() - begin)));
+  }
+  return absl::OkStatus();
+}
+
+// Read back rather than added up along the way, so that a resumed writer needs no sum of the part
+// that it did not write.
+absl::StatusOr<uint32_t> TokenShardWriter::FileCrc32c() {
+  MOE_RETURN_IF_ERROR(file_.Flush());
+  MOE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(file_.path()));
+  return Crc32c(file.data(), file.size());
+}
+
 absl::Status TokenShardWriter::Finish() {
-  const uint64_t size = static_cast<uint64_t>(num_tokens_) * token_bytes_;
+  const uint64_t size = static_cast<uint64_t>(extent_.tokens) * token_bytes_;
   const uint64_t zero = 0;
-  MOE_RETURN_IF_ERROR(Write(&zero, Padded(size) - size));
-  MOE_RETURN_IF_ERROR(Write(document_ends_.data(), 8 * document_ends_.size()));
+  MOE_RETURN_IF_ERROR(file_.Append(&zero, Padded(size) - size));
+  MOE_RETURN_IF_ERROR(AppendEnds());
   Footer footer{};
-  footer.num_tokens = static_cast<uint64_t>(num_tokens_);
-  footer.num_documents = document_ends_.size();
-  MOE_RETURN_IF_ERROR(Write(&footer, offsetof(Footer, crc32c)));
-  MOE_RETURN_IF_ERROR(Flush());
-  MOE_RETURN_IF_ERROR(WriteAll(fd_.get(), &crc32c_, sizeof crc32c_, path_));
-  if (::fsync(fd_.get()) != 0) return ErrnoStatus(errno, "cannot sync " + path_);
-  fd_.Close();
+  footer.num_tokens = static_cast<uint64_t>(extent_.tokens);
+  footer.num_documents = static_cast<uint64_t>(extent_.documents);
+  MOE_RETURN_IF_ERROR(file_.Append(&footer, offsetof(Footer, crc32c)));
+  MOE_ASSIGN_OR_RETURN(const uint32_t crc32c, FileCrc32c());
+  MOE_RETURN_IF_ERROR(file_.Append(&crc32c, sizeof crc32c));
+  MOE_RETURN_IF_ERROR(file_.Sync());
   finished_ = true;
   return absl::OkStatus();
 }
@@ -187,16 +250,24 @@ int64_t TokenShard::DocumentEnd(int64_t index) const {
   return static_cast<int64_t>(end);
 }
 
+int64_t TokenShard::DocumentOf(int64_t token) const {
+  MOE_CHECK(token >= 0 && token < num_tokens_);
+  int64_t low = 0, high = num_documents_ - 1;  // it is one of low .. high
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (DocumentEnd(middle) > token) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
 void TokenShard::Read(int64_t begin, int64_t count, int64_t* tokens) const {
   MOE_CHECK(begin >= 0 && count >= 0 && begin <= num_tokens_ && count <= num_tokens_ - begin);
   const uint8_t* source = file_.data() + sizeof(Header) + begin * token_bytes_;
-  if (token_bytes_ == 2) {
-    const auto* ids = reinterpret_cast<const uint16_t*>(source);
-    std::copy(ids, ids + count, tokens);
-  } else {
-    const auto* ids = reinterpret_cast<const uint32_t*>(source);
-    std::copy(ids, ids + count, tokens);
-  }
+  CopyIds(source, token_bytes_, static_cast<size_t>(count), tokens);
 }
 
 }  // namespace moe::sampler

@@ -10,38 +10,58 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/file.h"
+#include "sampler/append_file.h"
 
 namespace moe::sampler {
 
-// Writes a shard in one pass, append-only. Not thread-safe.
+// Writes a shard in one pass, append-only, so that it can be resumed: what was appended before a
+// Sync survives the process. Where the documents end is kept in a second file, PATH.ends, until the
+// shard is finished. Not thread-safe.
 class TokenShardWriter {
  public:
+  // How much of a shard is there.
+  struct Extent {
+    int64_t tokens = 0;
+    int64_t documents = 0;
+  };
+
   // Creates or replaces `path`. `vocab_size` is 1 to 2^31; up to 2^16 a token takes two bytes.
   static absl::StatusOr<std::unique_ptr<TokenShardWriter>> Create(const std::string& path,
-                                                                  int64_t vocab_size);
-  ~TokenShardWriter();  // an unfinished file is removed
+                                                                  int64_t vocab_size) {
+    return Resume(path, vocab_size, {});
+  }
+  // Goes on after the first `extent` of what an earlier writer synced; what is behind it is cut
+  // off. DATA_LOSS where the files hold less.
+  static absl::StatusOr<std::unique_ptr<TokenShardWriter>> Resume(const std::string& path,
+                                                                  int64_t vocab_size,
+                                                                  const Extent& extent);
+  // Removes PATH.ends of a finished shard; leaves an unfinished one to be resumed.
+  ~TokenShardWriter();
 
   // INVALID_ARGUMENT for an id outside the vocabulary or an empty document.
   absl::Status AppendDocument(std::span<const int32_t> tokens);
+  // The newest document, of at least one; and removes it.
+  absl::StatusOr<std::vector<int32_t>> LastDocument();
+  absl::Status DropLastDocument();
+  // Makes all documents so far durable.
+  absl::Status Sync();
   // Writes the end of the file and syncs it. RESOURCE_EXHAUSTED on a full disk.
   absl::Status Finish();
 
-  int64_t num_tokens() const { return num_tokens_; }
-  int64_t num_documents() const { return static_cast<int64_t>(document_ends_.size()); }
+  const Extent& extent() const { return extent_; }
 
  private:
-  TokenShardWriter(std::string path, FileDescriptor fd, int64_t vocab_size);
-  absl::Status Write(const void* data, size_t size);
-  absl::Status Flush();
+  TokenShardWriter(AppendFile tokens, AppendFile ends, int64_t vocab_size, const Extent& extent);
+  absl::StatusOr<Extent> ExtentBeforeLast();
+  uint64_t FileSizeOf(const Extent& extent) const;
+  absl::Status AppendEnds();
+  absl::StatusOr<uint32_t> FileCrc32c();
 
-  const std::string path_;
-  FileDescriptor fd_;
+  AppendFile file_;
+  AppendFile ends_;
   const int64_t vocab_size_;
   const uint32_t token_bytes_;
-  std::vector<uint8_t> buffer_;
-  uint32_t crc32c_ = 0;
-  int64_t num_tokens_ = 0;
-  std::vector<uint64_t> document_ends_;
+  Extent extent_;
   bool finished_ = false;
 };
 
@@ -56,6 +76,8 @@ class TokenShard {
   int64_t num_documents() const { return num_documents_; }
   // One past the last token of document `index`.
   int64_t DocumentEnd(int64_t index) const;
+  // Which document token `token` of the shard belongs to.
+  int64_t DocumentOf(int64_t token) const;
   // Copies tokens [begin, begin + count) to `tokens`; the range must be inside the shard.
   void Read(int64_t begin, int64_t count, int64_t* tokens) const;
   // Of the whole file, as in manifest.json.

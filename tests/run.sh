@@ -67,9 +67,9 @@ if [ -z "$quick" ]; then
   done
 fi
 
-build dev
-say "testing preset dev"
-ctest --test-dir build/dev --output-on-failure "$@" || failed="$failed dev"
+build check
+say "testing preset check"
+ctest --test-dir build/check -j "$jobs" --output-on-failure --no-tests=error "$@" || failed="$failed check"
 
 if [ -n "$failed" ]; then
   echo "tests/run.sh: failed:$failed" >&2

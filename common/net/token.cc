@@ -1,7 +1,6 @@
 #include "common/net/token.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <unistd.h>
 
@@ -11,8 +10,8 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "common/check.h"
 #include "common/file.h"
+#include "common/net/sha256.h"
 #include "common/status.h"
 
 namespace moe {
@@ -35,13 +34,7 @@ absl::StatusOr<std::string> DrawToken() {
   return "moe_" + Hex(secret, secret.size());
 }
 
-std::string TokenSha256(const std::string& token) {
-  std::string hash(32, '\0');
-  unsigned size = 0;
-  MOE_CHECK(EVP_Digest(token.data(), token.size(), reinterpret_cast<uint8_t*>(hash.data()), &size,
-                       EVP_sha256(), nullptr) == 1);
-  return hash;
-}
+std::string TokenSha256(const std::string& token) { return Sha256(token); }
 
 std::string TokenId(const std::string& token_sha256) { return Hex(token_sha256, kTokenIdBytes); }
 

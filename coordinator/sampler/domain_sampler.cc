@@ -81,6 +81,31 @@ absl::Status DomainSampler::Settle(v1::JobRecord& record,
   return absl::OkStatus();
 }
 
+absl::Status DomainSampler::TakeOver(Turn& turn, v1::JobRecord& record,
+                                     const v1::Artefact& checkpoint) {
+  Journal taken = JournalOf(*ParseJobId(checkpoint.job_id()));
+  std::erase_if(taken, [&](const v1::SamplerDecision& decision) {
+    return decision.step() > checkpoint.step();  // made after the checkpoint: another future
+  });
+  const v1::Job& job = record.job();
+  if (!job.spec().train().mixture().has_dynamic()) {
+    if (taken.empty()) return absl::OkStatus();
+    return FailedPrecondition(
+        "{} was made under {} decisions on domain weights, and the job has no mixture.dynamic; "
+        "give "
+        "it one (moectl sampler pin keeps weights as they are)",
+        ArtefactReference(checkpoint), taken.size());
+  }
+  if (const v1::JobRecord* maker = jobs_->Find(checkpoint.job_id()); maker != nullptr) {
+    *record.mutable_sampler()->mutable_pinned_weights() = maker->sampler().pinned_weights();
+    record.mutable_sampler()->set_user(maker->sampler().user());
+  }
+  const uint64_t number = *ParseJobId(job.job_id());
+  for (const v1::SamplerDecision& decision : taken) turn.batch.PutDecision(number, decision);
+  journals_[number] = std::move(taken);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::SamplerDecision> DomainSampler::Decide(Turn& turn, v1::JobRecord& record,
                                                           int32_t attempt,
                                                           const v1::DomainLosses& measured) {

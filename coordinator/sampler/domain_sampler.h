@@ -15,6 +15,7 @@
 #include "coordinator/run_spec.h"
 #include "coordinator/sampler/decide.h"
 #include "coordinator/turn.h"
+#include "moe/v1/artefact.pb.h"
 #include "moe/v1/record.pb.h"
 #include "storage/rocks/store.h"
 
@@ -30,6 +31,11 @@ class DomainSampler {
   // Settles the reference losses of a job that is about to be placed; later attempts keep them.
   // Edits `record`, which the caller stores. Does nothing for jobs without a dynamic mixture.
   absl::Status Settle(v1::JobRecord& record, const std::map<std::string, ResolvedInput>& inputs);
+
+  // For a job that goes on from another one's checkpoint: its journal begins with the decisions
+  // that led there, and what is pinned stays pinned. FAILED_PRECONDITION where there are decisions
+  // and the job has no dynamic mixture to apply them.
+  absl::Status TakeOver(Turn& turn, v1::JobRecord& record, const v1::Artefact& checkpoint);
 
   // The decision for what was measured: the one that the journal has for this step, or a new one,
   // added to the turn's batch with the change of the job. Errors as of decide.h.

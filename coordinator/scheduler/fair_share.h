@@ -1,6 +1,7 @@
 // What an account has used of late: slot-seconds that count half after each half-life.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 namespace moe::coordinator {
@@ -14,6 +15,12 @@ class DecayedUsage {
   void Hold(double slots, double from_seconds, double to_seconds) {
     value_ = At(to_seconds) + slots * Integral(to_seconds - from_seconds);
     at_seconds_ = to_seconds;
+  }
+  // Adds what another account has used.
+  void Merge(const DecayedUsage& other) {
+    const double at_seconds = std::max(at_seconds_, other.at_seconds_);
+    value_ = At(at_seconds) + other.At(at_seconds);
+    at_seconds_ = at_seconds;
   }
   double At(double now_seconds) const {
     return value_ * std::exp2(-(now_seconds - at_seconds_) / half_life_seconds_);

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 #include <queue>
 #include <tuple>
 #include <utility>
@@ -32,12 +31,24 @@ struct Reservation {
   }
 };
 
+// A queue none of whose jobs starts any more in this pass.
+struct QueueBlock {
+  const QueuedJob* first = nullptr;  // the job that met the limit
+  int32_t full_queue = -1;           // whose limit
+};
+
 // Jobs of one priority and one account: first come, first served.
 struct Line {
+  // A job's place, so that the jobs themselves are looked at once each.
+  struct Place {
+    uint64_t submit_order = 0;
+    size_t index = 0;  // into the queue
+  };
   int32_t priority = 0;
   bool owed = false;
   int32_t account = 0;
-  std::vector<const QueuedJob*> jobs;
+  std::vector<Place> jobs = {};
+  bool in_order = true;
   size_t next = 0;
 };
 
@@ -50,7 +61,7 @@ class Pass {
         pool_(snapshot.workers, snapshot.placed),
         held_(snapshot_.queues),
         due_(snapshot_.queues),
-        queue_blocked_(snapshot_.queues.size(), nullptr),
+        queue_blocked_(snapshot_.queues.size()),
         taken_(snapshot_.placed.size(), 0) {
     for (const PlacedNow& job : snapshot_.placed) {
       held_.Add(QueueOf(job.account), Width(job));
@@ -65,7 +76,7 @@ class Pass {
       const Account& account = AccountOf(line.account);
       const double weight = snapshot_.queues[static_cast<size_t>(account.queue)].weight;
       return std::tuple(!line.owed, -line.priority, account.usage / weight,
-                        line.jobs[line.next]->submit_order);
+                        line.jobs[line.next].submit_order);
     };
     using Entry = std::pair<decltype(rank(lines[0])), Line*>;
     std::priority_queue<Entry, std::vector<Entry>, std::greater<>> order;
@@ -80,7 +91,7 @@ class Pass {
       }
       // On with the line for as long as it comes first.
       do {
-        Decide(*line->jobs[line->next]);
+        Decide(snapshot_.queue[line->jobs[line->next].index]);
       } while (++line->next < line->jobs.size() &&
                (order.empty() || rank(*line) < order.top().first));
       if (line->next < line->jobs.size()) order.push({rank(*line), line});
@@ -92,25 +103,34 @@ class Pass {
   static int64_t Width(const PlacedNow& job) {
     return static_cast<int64_t>(job.slot_workers.size());
   }
+  size_t IndexOf(const QueuedJob& job) const {
+    return static_cast<size_t>(&job - snapshot_.queue.data());
+  }
   Account& AccountOf(int32_t account) { return accounts_[static_cast<size_t>(account)]; }
   int32_t QueueOf(int32_t account) { return AccountOf(account).queue; }
 
   std::vector<Line> MakeLines() {
-    std::map<std::tuple<int32_t, bool, int32_t>, size_t> index;
     std::vector<Line> lines;
-    for (const QueuedJob& job : snapshot_.queue) {
-      const auto [it, is_new] =
-          index.try_emplace({job.priority, job.owed, job.account}, lines.size());
-      if (is_new) lines.push_back({job.priority, job.owed, job.account, {}, 0});
-      lines[it->second].jobs.push_back(&job);
-    }
-    const auto earlier = [](const QueuedJob* a, const QueuedJob* b) {
-      return a->submit_order < b->submit_order;
-    };
-    for (Line& line : lines) {
-      if (!std::is_sorted(line.jobs.begin(), line.jobs.end(), earlier)) {
-        std::sort(line.jobs.begin(), line.jobs.end(), earlier);
+    std::vector<std::vector<size_t>> lines_of(accounts_.size());  // an account has few
+    for (size_t i = 0; i < snapshot_.queue.size(); ++i) {
+      const QueuedJob& job = snapshot_.queue[i];
+      std::vector<size_t>& candidates = lines_of[static_cast<size_t>(job.account)];
+      auto found = std::find_if(candidates.begin(), candidates.end(), [&](size_t line) {
+        return lines[line].priority == job.priority && lines[line].owed == job.owed;
+      });
+      if (found == candidates.end()) {
+        found = candidates.insert(found, lines.size());
+        lines.push_back({.priority = job.priority, .owed = job.owed, .account = job.account});
       }
+      Line& line = lines[*found];
+      line.in_order &= line.jobs.empty() || line.jobs.back().submit_order < job.submit_order;
+      line.jobs.push_back({job.submit_order, i});
+    }
+    for (Line& line : lines) {
+      if (line.in_order) continue;
+      std::sort(line.jobs.begin(), line.jobs.end(), [](const Line::Place& a, const Line::Place& b) {
+        return a.submit_order < b.submit_order;
+      });
     }
     return lines;
   }
@@ -122,24 +142,26 @@ class Pass {
     if (job.slots > room.total) return Wait(job, WaitCode::kTooWide, TooWide(job, room.total));
 
     Account& account = AccountOf(job.account);
-    const QueuedJob*& blocked = queue_blocked_[static_cast<size_t>(account.queue)];
-    if (blocked != nullptr) return WaitBehind(job, *blocked);
+    QueueBlock& blocked = queue_blocked_[static_cast<size_t>(account.queue)];
+    if (blocked.first != nullptr) return WaitBehind(job, *blocked.first, blocked.full_queue);
     const QueueRules& queue = snapshot_.queues[static_cast<size_t>(account.queue)];
     if (const int32_t over = held_.OverLimit(account.queue, job.slots); over >= 0) {
-      blocked = &job;
+      blocked = {&job, over};
       const QueueRules& rules = snapshot_.queues[static_cast<size_t>(over)];
-      return Wait(job, WaitCode::kQueueLimit,
-                  fmt::format("needs {}; queue '{}' may use {}", Slots(job.slots), rules.name,
-                              rules.limit));
+      return Wait(
+          job, WaitCode::kQueueLimit,
+          fmt::format("needs {}; queue '{}' may use {}", Slots(job.slots), rules.name, rules.limit),
+          over);
     }
     const bool entitled = due_.IsEntitled(account.queue, job.slots);
     if (!entitled && pool_.free() >= job.slots &&
         pool_.free() - job.slots < due_.KeptByOthers(account.queue)) {
-      blocked = &job;
+      blocked = {&job, account.queue};
       return Wait(job, WaitCode::kQuotaInUse,
                   fmt::format("queue '{}' has used its quota of {}, and other queues do not lend "
                               "what is idle",
-                              queue.name, Slots(queue.quota)));
+                              queue.name, Slots(queue.quota)),
+                  account.queue);
     }
     Reservation* const first = InTheWayOf(job, need, room.free, entitled);
     if (first != nullptr) return JoinOrWait(job, need, *first);
@@ -227,6 +249,10 @@ class Pass {
     if (missing <= 0) due_.Add(reservation.queue, job.slots);
     reservations_.push_back(reservation);
     Wait(job, WaitCode::kNoRoom, WaitsFor(job) + taken_from);
+    // At 0 the slots become free as soon as those who hold them have stopped.
+    if (reservation.start_seconds > 0) {
+      schedule_.waiting.back().start_by_seconds = reservation.start_seconds;
+    }
   }
 
   // When the running jobs' own limits will have freed `missing` slots.
@@ -263,11 +289,20 @@ class Pass {
                        total);
   }
 
-  void Wait(const QueuedJob& job, WaitCode code, std::string reason) {
-    schedule_.waiting.push_back({job.job_id, std::move(reason), code, {}});
+  void Wait(const QueuedJob& job, WaitCode code, std::string reason, int32_t full_queue = -1) {
+    schedule_.waiting.push_back({.job_id = job.job_id,
+                                 .index = IndexOf(job),
+                                 .reason = std::move(reason),
+                                 .code = code,
+                                 .full_queue = full_queue});
   }
-  void WaitBehind(const QueuedJob& job, const QueuedJob& first) {
-    schedule_.waiting.push_back({job.job_id, "waits its turn", WaitCode::kTurn, first.job_id});
+  void WaitBehind(const QueuedJob& job, const QueuedJob& first, int32_t full_queue = -1) {
+    schedule_.waiting.push_back({.job_id = job.job_id,
+                                 .index = IndexOf(job),
+                                 .reason = "waits its turn",
+                                 .code = WaitCode::kTurn,
+                                 .behind = first.job_id,
+                                 .full_queue = full_queue});
   }
 
   const SchedulePolicy& policy_;
@@ -276,9 +311,9 @@ class Pass {
   SlotPool pool_;
   QueueUse held_;  // what limits count: also by jobs that are stopping
   QueueUse due_;   // what quotas count: without those, and with who gets their slots
-  std::vector<const QueuedJob*> queue_blocked_;  // by a limit: the first job that was
-  std::vector<char> taken_;                      // of `placed`: victims of this pass
-  std::vector<Reservation> reservations_;        // of kinds of slots that do not overlap, mostly
+  std::vector<QueueBlock> queue_blocked_;
+  std::vector<char> taken_;                // of `placed`: victims of this pass
+  std::vector<Reservation> reservations_;  // of kinds of slots that do not overlap, mostly
   int preemptors_ = 0;
   Schedule schedule_;
 };

@@ -17,6 +17,7 @@
 // room.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,9 +48,13 @@ enum class WaitCode {
 
 struct WaitingJob {
   std::string job_id;
+  size_t index = 0;    // into ScheduleSnapshot::queue
   std::string reason;  // a sentence that stays the same while nothing relevant changes
   WaitCode code = WaitCode::kTurn;
-  std::string behind;  // for kTurn, who comes first: may change with every pass
+  std::string behind = {};  // for kTurn, who comes first: may change with every pass
+  int32_t full_queue = -1;  // whose limit or quota keeps it, or the one before it, waiting
+  // For kNoRoom: it certainly has its slots by then, by the bounds of what runs.
+  double start_by_seconds = kNoBound;
 };
 
 struct PreemptedJob {

@@ -2,6 +2,7 @@
 
 #include "common/status.h"
 #include "coordinator/access.h"
+#include "coordinator/services/change.h"
 #include "coordinator/services/unary.h"
 
 namespace moe::coordinator {
@@ -20,18 +21,14 @@ absl::Status CheckAsked(const Core& core) {
 grpc::ServerUnaryReactor* AccessServiceImpl::CreateToken(grpc::CallbackServerContext* context,
                                                          const v1::CreateTokenRequest* request,
                                                          v1::CreateTokenResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "CreateToken", reactor);
-  core_.queue->Change([this, request, response, finish](Turn& turn) {
-    absl::Status status = CheckAsked(core_);
-    if (status.ok()) {
-      auto token = core_.access->Create(turn, *request);
-      status = token.status();
-      if (token.ok()) *response->mutable_token() = *std::move(token);
-    }
-    turn.After([finish, status] { finish(status); });
-  });
-  return reactor;
+  return Change(
+      core_, context, "CreateToken", request->user(),
+      [this, request, response](Turn& turn, const Caller&, std::string* target) -> absl::Status {
+        MOE_RETURN_IF_ERROR(CheckAsked(core_));
+        MOE_ASSIGN_OR_RETURN(*response->mutable_token(), core_.access->Create(turn, *request));
+        *target = fmt::format("{} of {}", response->token().token_id(), response->token().user());
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* AccessServiceImpl::ListTokens(grpc::CallbackServerContext* context,
@@ -50,18 +47,13 @@ grpc::ServerUnaryReactor* AccessServiceImpl::ListTokens(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* AccessServiceImpl::RevokeToken(grpc::CallbackServerContext* context,
                                                          const v1::RevokeTokenRequest* request,
                                                          v1::RevokeTokenResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "RevokeToken", reactor);
-  core_.queue->Change([this, request, response, finish](Turn& turn) {
-    absl::Status status = CheckAsked(core_);
-    if (status.ok()) {
-      auto token = core_.access->Revoke(turn, request->token_id());
-      status = token.status();
-      if (token.ok()) *response->mutable_token() = *std::move(token);
-    }
-    turn.After([finish, status] { finish(status); });
-  });
-  return reactor;
+  return Change(core_, context, "RevokeToken", request->token_id(),
+                [this, request, response](Turn& turn, const Caller&, std::string*) -> absl::Status {
+                  MOE_RETURN_IF_ERROR(CheckAsked(core_));
+                  MOE_ASSIGN_OR_RETURN(*response->mutable_token(),
+                                       core_.access->Revoke(turn, request->token_id()));
+                  return absl::OkStatus();
+                });
 }
 
 }  // namespace moe::coordinator

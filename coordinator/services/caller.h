@@ -6,19 +6,21 @@
 #include "absl/status/status.h"
 #include "common/status.h"
 #include "coordinator/access.h"
+#include "coordinator/audit_journal.h"
 #include "coordinator/core.h"
 #include "moe/v1/job.pb.h"
 
 namespace moe::coordinator {
 
-// Empty on a coordinator that asks nobody who they are.
-inline Access::Caller CallerOf(const Core& core, const grpc::CallbackServerContext& context) {
-  return core.access == nullptr ? Access::Caller() : core.access->CallerOf(context);
+// Where nobody is asked who they are, only the address.
+inline Caller CallerOf(const Core& core, const grpc::CallbackServerContext& context) {
+  Caller caller = core.access == nullptr ? Caller() : core.access->CallerOf(context);
+  caller.peer = context.peer();
+  return caller;
 }
 
 // Submitters change their own jobs, operators everybody's.
-inline absl::Status CheckMayChange(const Core& core, const Access::Caller& caller,
-                                   const v1::Job& job) {
+inline absl::Status CheckMayChange(const Core& core, const Caller& caller, const v1::Job& job) {
   if (core.access == nullptr || caller.role >= v1::ROLE_OPERATOR || caller.user == job.user()) {
     return absl::OkStatus();
   }

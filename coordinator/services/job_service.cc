@@ -1,5 +1,6 @@
 #include "coordinator/services/job_service.h"
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
@@ -10,9 +11,12 @@
 #include "coordinator/estimate.h"
 #include "coordinator/files_facts.h"
 #include "coordinator/services/caller.h"
+#include "coordinator/services/change.h"
 #include "coordinator/services/estimate_pipeline.h"
 #include "coordinator/services/log_stream.h"
-#include "coordinator/services/named_artefacts.h"
+#include "coordinator/services/look_up.h"
+#include "coordinator/services/page_size.h"
+#include "coordinator/services/plan_pipeline.h"
 #include "coordinator/services/unary.h"
 #include "coordinator/services/watch_stream.h"
 
@@ -20,25 +24,17 @@ namespace moe::coordinator {
 namespace {
 
 constexpr size_t kMaxRequestIdLength = 128;
-
-// `value`, or `fallback` where it is 0; INVALID_ARGUMENT outside 1 to `limit`.
-absl::StatusOr<int> PageSize(int32_t value, int fallback, int limit) {
-  if (value == 0) return fallback;
-  if (value < 0 || value > limit) {
-    return InvalidArgument("page_size={} is out of range; use 1 to {}", value, limit);
-  }
-  return value;
-}
+constexpr char kSubmitPipeline[] = "SubmitPipeline";
 
 // One submission on its way: the loop looks up, the file thread validates, the loop commits.
 class Submission : public std::enable_shared_from_this<Submission> {
  public:
   Submission(const Core& core, const v1::SubmitPipelineRequest& request,
-             v1::SubmitPipelineResponse* response, std::string user, Finish finish)
+             v1::SubmitPipelineResponse* response, Caller caller, Finish finish)
       : core_(core),
         request_(request),
         response_(response),
-        user_(std::move(user)),
+        caller_(std::move(caller)),
         finish_(std::move(finish)) {}
 
   void Start() {
@@ -51,7 +47,7 @@ class Submission : public std::enable_shared_from_this<Submission> {
     if (request_.validate_only()) return false;
     const auto known = core_.jobs->FindSubmission(request_);
     if (!known.ok()) {
-      finish_(known.status());
+      Refuse(known.status());
       return true;
     }
     if (!known->has_value()) return false;
@@ -64,20 +60,19 @@ class Submission : public std::enable_shared_from_this<Submission> {
       if (!response_->pipeline_id().empty()) finish_(absl::OkStatus());
       return;
     }
-    core_.file_work->Post(
-        [self = shared_from_this(),
-         facts = FilesFacts(FindNamedArtefacts(core_, request_.jobs()),
-                            LargestSlot(core_.workers->List(core_.clock->MonotonicMillis())))] {
-          self->Validate(facts);
-        });
+    FilesFacts::Known known = coordinator::LookUp(core_, request_.jobs());
+    if (std::any_of(request_.jobs().begin(), request_.jobs().end(),
+                    [](const v1::JobSpec& job) { return TrainSettings(job) != nullptr; })) {
+      known.largest_slot = LargestSlot(*core_.workers, core_.clock->MonotonicMillis());
+    }
+    core_.file_work->Post([self = shared_from_this(), facts = FilesFacts(std::move(known))] {
+      self->Validate(facts);
+    });
   }
 
   void Validate(const FilesFacts& facts) {
     auto jobs = CompletePipeline({request_.jobs().begin(), request_.jobs().end()}, facts);
-    if (!jobs.ok()) {
-      finish_(jobs.status());
-      return;
-    }
+    if (!jobs.ok()) return Refuse(jobs.status());
     core_.queue->Change([self = shared_from_this(), jobs = *std::move(jobs)](Turn& turn) {
       self->Commit(turn, jobs);
     });
@@ -88,38 +83,56 @@ class Submission : public std::enable_shared_from_this<Submission> {
     if (AnsweredBefore()) {
       if (response_->pipeline_id().empty()) return;
     } else if (request_.validate_only()) {
-      *response_ = core_.jobs->Preview(jobs, user_);
+      *response_ = core_.jobs->Preview(jobs, caller_.user);
     } else {
-      *response_ = core_.jobs->Submit(turn, request_, jobs, user_);
+      *response_ = core_.jobs->Submit(turn, request_, jobs, caller_.user);
+      core_.audit->Record(turn, caller_, kSubmitPipeline, response_->pipeline_id(),
+                          absl::OkStatus());
       core_.supervisor->Wake();
     }
     turn.After([self = shared_from_this()] { self->finish_(absl::OkStatus()); });
   }
 
+  void Refuse(const absl::Status& why) {
+    if (!request_.validate_only()) {
+      core_.audit->Refuse(caller_, kSubmitPipeline, request_.pipeline_name(), why);
+    }
+    finish_(why);
+  }
+
   const Core& core_;
   const v1::SubmitPipelineRequest& request_;  // gRPC's, valid until finish_
   v1::SubmitPipelineResponse* const response_;
-  const std::string user_;
+  const Caller caller_;
   const Finish finish_;
 };
 
-// Answers with the job once the change that `apply` makes to it is durable.
+// That the job is still what the caller saw; an empty etag means any.
+absl::Status CheckEtag(const std::string& etag, const v1::Job& job) {
+  if (etag.empty() || etag == job.etag()) return absl::OkStatus();
+  return Aborted(
+      "job {} ('{}') has changed since etag '{}' was read: it is {}, its etag is '{}'; look at it "
+      "again before you change it",
+      job.job_id(), job.spec().name(), etag, StateName(job.state()), job.etag());
+}
+
+// Answers with the job after the change that `apply` makes to it.
 template <typename Request, typename Response, typename Apply>
 grpc::ServerUnaryReactor* ChangeJob(const Core& core, const char* method,
                                     grpc::CallbackServerContext* context, const Request* request,
                                     Response* response, Apply apply) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core.metrics, method, reactor);
-  core.queue->Change(
-      [&core, caller = CallerOf(core, *context), request, response, finish, apply](Turn& turn) {
-        const auto record = core.jobs->FindByIdOrName(request->job());
-        absl::Status status = record.status();
-        if (status.ok()) status = CheckMayChange(core, caller, (*record)->job());
-        if (status.ok()) status = apply(turn, **record);
-        if (status.ok()) *response->mutable_job() = (*record)->job();
-        turn.After([finish, status] { finish(status); });
-      });
-  return reactor;
+  return Change(core, context, method, request->job(),
+                [&core, request, response, apply](Turn& turn, const Caller& caller,
+                                                  std::string* target) -> absl::Status {
+                  MOE_ASSIGN_OR_RETURN(v1::JobRecord * record,
+                                       core.jobs->FindByIdOrName(request->job()));
+                  *target = record->job().job_id();
+                  MOE_RETURN_IF_ERROR(CheckMayChange(core, caller, record->job()));
+                  MOE_RETURN_IF_ERROR(CheckEtag(request->etag(), record->job()));
+                  MOE_RETURN_IF_ERROR(apply(turn, *record));
+                  *response->mutable_job() = record->job();
+                  return absl::OkStatus();
+                });
 }
 
 }  // namespace
@@ -128,14 +141,14 @@ grpc::ServerUnaryReactor* JobServiceImpl::SubmitPipeline(grpc::CallbackServerCon
                                                          const v1::SubmitPipelineRequest* request,
                                                          v1::SubmitPipelineResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "SubmitPipeline", reactor);
+  const Finish finish = FinishUnary(core_.metrics, kSubmitPipeline, reactor);
   if (!request->validate_only() &&
       (request->request_id().empty() || request->request_id().size() > kMaxRequestIdLength)) {
     finish(InvalidArgument("request_id has {} characters; use 1 to {}, unique per submission",
                            request->request_id().size(), kMaxRequestIdLength));
     return reactor;
   }
-  std::make_shared<Submission>(core_, *request, response, CallerOf(core_, *context).user, finish)
+  std::make_shared<Submission>(core_, *request, response, CallerOf(core_, *context), finish)
       ->Start();
   return reactor;
 }
@@ -146,6 +159,35 @@ grpc::ServerUnaryReactor* JobServiceImpl::EstimatePipeline(
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   coordinator::EstimatePipeline(core_, *request, response,
                                 FinishUnary(core_.metrics, "EstimatePipeline", reactor));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::PlanPipeline(grpc::CallbackServerContext* context,
+                                                       const v1::PlanPipelineRequest* request,
+                                                       v1::PlanPipelineResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  coordinator::PlanPipeline(core_, *request, CallerOf(core_, *context).user, response,
+                            FinishUnary(core_.metrics, "PlanPipeline", reactor));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* JobServiceImpl::GetGoodput(grpc::CallbackServerContext* context,
+                                                     const v1::GetGoodputRequest* request,
+                                                     v1::GetGoodputResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Finish finish = FinishUnary(core_.metrics, "GetGoodput", reactor);
+  core_.queue->Read([this, request, response, finish] {
+    const int64_t now = core_.clock->MonotonicMillis();
+    if (request->job().empty()) {
+      *response = core_.supervisor->ledger().OfAll(now);
+      return finish(absl::OkStatus());
+    }
+    const auto record = core_.jobs->FindByIdOrName(request->job());
+    if (!record.ok()) return finish(record.status());
+    auto goodput = core_.supervisor->ledger().OfJob(**record, now);
+    if (goodput.ok()) *response = *std::move(goodput);
+    finish(goodput.status());
+  });
   return reactor;
 }
 
@@ -234,8 +276,8 @@ grpc::ServerUnaryReactor* JobServiceImpl::ExplainJob(grpc::CallbackServerContext
   core_.queue->Read([this, request, response, finish] {
     const auto record = core_.jobs->FindByIdOrName(request->job());
     if (record.ok()) {
-      *response = core_.supervisor->Explain(**record, core_.clock->UnixMillis(),
-                                            core_.clock->MonotonicMillis());
+      *response = core_.supervisor->outlook().Explain(
+          **record, {core_.clock->UnixMillis(), core_.clock->MonotonicMillis()});
     }
     finish(record.status());
   });

@@ -16,6 +16,12 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* EstimatePipeline(grpc::CallbackServerContext* context,
                                              const v1::EstimatePipelineRequest* request,
                                              v1::EstimatePipelineResponse* response) override;
+  grpc::ServerUnaryReactor* PlanPipeline(grpc::CallbackServerContext* context,
+                                         const v1::PlanPipelineRequest* request,
+                                         v1::PlanPipelineResponse* response) override;
+  grpc::ServerUnaryReactor* GetGoodput(grpc::CallbackServerContext* context,
+                                       const v1::GetGoodputRequest* request,
+                                       v1::GetGoodputResponse* response) override;
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request,
                                    v1::GetJobResponse* response) override;

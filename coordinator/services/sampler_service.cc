@@ -4,14 +4,13 @@
 
 #include "common/status.h"
 #include "coordinator/services/caller.h"
+#include "coordinator/services/change.h"
 #include "coordinator/services/unary.h"
 
 namespace moe::coordinator {
 namespace {
 
-std::string NameOf(const Access::Caller& caller) {
-  return caller.user.empty() ? "a user" : caller.user;
-}
+std::string NameOf(const Caller& caller) { return caller.user.empty() ? "a user" : caller.user; }
 
 }  // namespace
 
@@ -27,17 +26,17 @@ const Journal& SamplerServiceImpl::JournalOf(const v1::JobRecord& record) const 
   return core_.sampler->JournalOf(*ParseJobId(record.job().job_id()));
 }
 
-void SamplerServiceImpl::Change(const grpc::CallbackServerContext& context, const std::string& job,
-                                const Finish& finish,
-                                std::function<absl::Status(Turn&, v1::JobRecord&)> change) {
-  core_.queue->Change([this, caller = CallerOf(core_, context), job, finish,
-                       change = std::move(change)](Turn& turn) {
-    const absl::StatusOr<v1::JobRecord*> record = Find(job);
-    absl::Status status = record.status();
-    if (status.ok()) status = CheckMayChange(core_, caller, (*record)->job());
-    if (status.ok()) status = change(turn, **record);
-    turn.After([finish, status] { finish(status); });
-  });
+grpc::ServerUnaryReactor* SamplerServiceImpl::ChangeSampler(
+    grpc::CallbackServerContext* context, const char* method, const std::string& job,
+    std::function<absl::Status(Turn&, v1::JobRecord&, const std::string&)> change) {
+  return Change(core_, context, method, job,
+                [this, job, change = std::move(change)](Turn& turn, const Caller& caller,
+                                                        std::string* target) -> absl::Status {
+                  MOE_ASSIGN_OR_RETURN(v1::JobRecord * record, Find(job));
+                  *target = record->job().job_id();
+                  MOE_RETURN_IF_ERROR(CheckMayChange(core_, caller, record->job()));
+                  return change(turn, *record, NameOf(caller));
+                });
 }
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::GetSampler(grpc::CallbackServerContext* context,
@@ -78,44 +77,37 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::ListDecisions(grpc::CallbackServer
 grpc::ServerUnaryReactor* SamplerServiceImpl::PinWeights(grpc::CallbackServerContext* context,
                                                          const v1::PinWeightsRequest* request,
                                                          v1::PinWeightsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  Change(*context, request->job(), FinishUnary(core_.metrics, "PinWeights", reactor),
-         [this, request, response, user = NameOf(CallerOf(core_, *context))](
-             Turn& turn, v1::JobRecord& record) {
-           const absl::Status status = core_.sampler->Pin(
-               turn, record, user, {request->weights().begin(), request->weights().end()});
-           *response->mutable_state() = record.sampler();
-           return status;
-         });
-  return reactor;
+  return ChangeSampler(
+      context, "PinWeights", request->job(),
+      [this, request, response](Turn& turn, v1::JobRecord& record, const std::string& user) {
+        const absl::Status status = core_.sampler->Pin(
+            turn, record, user, {request->weights().begin(), request->weights().end()});
+        *response->mutable_state() = record.sampler();
+        return status;
+      });
 }
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::UnpinWeights(grpc::CallbackServerContext* context,
                                                            const v1::UnpinWeightsRequest* request,
                                                            v1::UnpinWeightsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  Change(*context, request->job(), FinishUnary(core_.metrics, "UnpinWeights", reactor),
-         [this, response](Turn& turn, v1::JobRecord& record) {
-           const absl::Status status = core_.sampler->Unpin(turn, record);
-           *response->mutable_state() = record.sampler();
-           return status;
-         });
-  return reactor;
+  return ChangeSampler(context, "UnpinWeights", request->job(),
+                       [this, response](Turn& turn, v1::JobRecord& record, const std::string&) {
+                         const absl::Status status = core_.sampler->Unpin(turn, record);
+                         *response->mutable_state() = record.sampler();
+                         return status;
+                       });
 }
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::RollBackWeights(
     grpc::CallbackServerContext* context, const v1::RollBackWeightsRequest* request,
     v1::RollBackWeightsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  Change(*context, request->job(), FinishUnary(core_.metrics, "RollBackWeights", reactor),
-         [this, request, response, user = NameOf(CallerOf(core_, *context))](
-             Turn& turn, v1::JobRecord& record) {
-           const absl::Status status =
-               core_.sampler->RollBack(turn, record, user, request->version());
-           *response->mutable_state() = record.sampler();
-           return status;
-         });
-  return reactor;
+  return ChangeSampler(
+      context, "RollBackWeights", request->job(),
+      [this, request, response](Turn& turn, v1::JobRecord& record, const std::string& user) {
+        const absl::Status status = core_.sampler->RollBack(turn, record, user, request->version());
+        *response->mutable_state() = record.sampler();
+        return status;
+      });
 }
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::ReplayDecisions(

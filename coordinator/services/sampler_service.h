@@ -37,9 +37,10 @@ class SamplerServiceImpl final : public v1::SamplerService::CallbackService {
   // The job, where its mixture is dynamic.
   absl::StatusOr<v1::JobRecord*> Find(const std::string& job) const;
   const Journal& JournalOf(const v1::JobRecord& record) const;
-  // Runs `change` in a turn and answers when it is durable.
-  void Change(const grpc::CallbackServerContext& context, const std::string& job,
-              const Finish& finish, std::function<absl::Status(Turn&, v1::JobRecord&)> change);
+  // Runs `change` on a job that the caller may change.
+  grpc::ServerUnaryReactor* ChangeSampler(
+      grpc::CallbackServerContext* context, const char* method, const std::string& job,
+      std::function<absl::Status(Turn&, v1::JobRecord&, const std::string& user)> change);
 
   const Core core_;
 };

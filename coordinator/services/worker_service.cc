@@ -4,14 +4,16 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
-#include "coordinator/access.h"
+#include "coordinator/services/caller.h"
 #include "coordinator/services/unary.h"
+#include "coordinator/session_inbox.h"
 
 namespace moe::coordinator {
 namespace {
@@ -23,9 +25,11 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
                             public WorkerSession,
                             public std::enable_shared_from_this<SessionStream> {
  public:
-  // `certificate_id` names the only worker that this peer may be; empty where nobody is asked.
-  SessionStream(const Core& core, std::string certificate_id)
-      : core_(core), certificate_id_(std::move(certificate_id)) {}
+  SessionStream(const Core& core, Caller caller)
+      : core_(core),
+        caller_(std::move(caller)),
+        inbox_(core.workers, core.supervisor,
+               core.access == nullptr ? std::nullopt : std::optional(caller_.worker_id)) {}
 
   void Start() {
     self_ = shared_from_this();
@@ -81,59 +85,18 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   void OnCancel() override { End(Cancelled("the stream was cancelled")); }
 
   void OnDone() override {
-    core_.queue->Change([workers = core_.workers, self = std::move(self_)](Turn&) {
-      if (!self->worker_id_.empty()) workers->SessionClosed(self->worker_id_, self.get());
-    });
+    core_.queue->Change([self = std::move(self_)](Turn&) { self->inbox_.Closed(self.get()); });
   }
 
  private:
   // On the loop's thread.
   void Handle(Turn& turn, const v1::SessionRequest& message) {
-    if (!failed_ && worker_id_.empty() != message.has_register_()) {
-      return Fail(turn,
-                  InvalidArgument("the first message of a session, and only it, is register"));
+    const absl::Status status = inbox_.Handle(turn, message, shared_from_this());
+    if (message.has_register_()) {
+      core_.audit->Record(turn, caller_, "Session", message.register_().worker_id(), status);
     }
-    if (failed_ || (!worker_id_.empty() && !core_.workers->IsCurrent(worker_id_, this))) return;
-    absl::Status status;
-    switch (message.message_case()) {
-      case v1::SessionRequest::kRegister:
-        status = CheckCertificate(message.register_().worker_id());
-        if (status.ok()) {
-          status = core_.supervisor->OnRegister(turn, message.register_(), shared_from_this());
-        }
-        if (status.ok()) worker_id_ = message.register_().worker_id();
-        break;
-      case v1::SessionRequest::kHeartbeat:
-        core_.supervisor->OnHeartbeat(turn, worker_id_, message.heartbeat());
-        break;
-      case v1::SessionRequest::kReports:
-        status = core_.supervisor->OnReports(turn, worker_id_, message.reports());
-        break;
-      case v1::SessionRequest::kLog:
-        status = core_.supervisor->OnLog(turn, worker_id_, message.log());
-        break;
-      case v1::SessionRequest::kRankExited:
-        core_.supervisor->OnRankExited(turn, worker_id_, message.rank_exited());
-        break;
-      case v1::SessionRequest::kSpeed:
-        core_.workers->SetSpeed(worker_id_, message.speed());
-        break;
-      case v1::SessionRequest::MESSAGE_NOT_SET:
-        status = InvalidArgument("a session message of a kind that this coordinator does not know");
-        break;
-    }
-    if (!status.ok()) Fail(turn, status);
-  }
-
-  absl::Status CheckCertificate(const std::string& worker_id) const {
-    if (core_.access == nullptr || worker_id == certificate_id_) return absl::OkStatus();
-    return PermissionDenied("worker_id='{}' came with the certificate of worker '{}'; use its own",
-                            worker_id, certificate_id_);
-  }
-
-  void Fail(Turn& turn, const absl::Status& status) {
-    failed_ = true;
-    spdlog::warn("session of worker='{}' ends: {}", worker_id_, ToString(status));
+    if (status.ok()) return;
+    spdlog::warn("session of worker='{}' ends: {}", inbox_.worker_id(), ToString(status));
     turn.After([self = shared_from_this(), status] { self->End(status); });
   }
 
@@ -149,7 +112,10 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (finished_ || writing_ || outgoing_.empty()) return;
     writing_ = true;
-    StartWrite(&outgoing_.front());
+    // What is followed by more goes out with it.
+    grpc::WriteOptions options;
+    if (outgoing_.size() > 1) options.set_buffer_hint();
+    StartWrite(&outgoing_.front(), options);
   }
 
   void FinishLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -160,13 +126,11 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   }
 
   const Core& core_;
-  const std::string certificate_id_;
+  const Caller caller_;
   std::shared_ptr<SessionStream> self_;
   v1::SessionRequest incoming_;  // between StartRead and OnReadDone gRPC's
 
-  // Loop thread only.
-  std::string worker_id_;
-  bool failed_ = false;
+  SessionInbox inbox_;  // loop thread only
 
   absl::Mutex mutex_;
   std::deque<v1::SessionResponse> outgoing_ ABSL_GUARDED_BY(mutex_);
@@ -180,8 +144,7 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
 
 grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>* WorkerServiceImpl::Session(
     grpc::CallbackServerContext* context) {
-  auto stream = std::make_shared<SessionStream>(
-      core_, core_.access == nullptr ? "" : core_.access->CallerOf(*context).worker_id);
+  auto stream = std::make_shared<SessionStream>(core_, CallerOf(core_, *context));
   stream->Start();
   return stream.get();
 }

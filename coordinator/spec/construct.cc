@@ -28,8 +28,10 @@ const std::map<std::string, MethodTraits>& Methods() {
   return methods;
 }
 
+const std::vector<std::string> kGates = {"noisy-top-k", "switch"};
 const std::vector<std::string> kGateNetworks = {"mlp", "linear"};
-const std::vector<std::string> kGateInits = {"random", "centres"};
+const std::vector<std::string> kGateInits = {"random", "centres", "trained"};
+const std::vector<std::string> kTeachers = {"l1", "l2", "positive", "plain"};
 const std::vector<std::string> kMetrics = {"l2", "cosine"};
 const std::vector<std::string> kProjections = {"up", "gate"};
 const std::vector<std::string> kKernels = {"l1", "l2", "plain"};
@@ -47,23 +49,49 @@ std::string DivisorsOf(int64_t width) {
 // Layers that may stay dense by default: as many in proportion as lets SmolLM2 start near its dense
 // model.
 constexpr double kDefaultDenseLayers = 0.1;
+constexpr int32_t kDefaultCalibrationTokens = 8192;
 
 void CheckCalibration(Checker& check, const Inputs& inputs, const ThingFacts& model,
-                      v1::ConstructSpec& spec) {
+                      const MethodTraits& method, v1::ConstructSpec& spec) {
   v1::Calibration& calibrate = *spec.mutable_calibrate();
   const ThingFacts dataset = inputs.LookAtDataset(check, "calibrate.dataset", calibrate.dataset());
   CheckVocabulary(check, "calibrate.dataset", model, dataset);
-  const double routed_share = static_cast<double>(spec.top_k()) / spec.num_experts();
-  if (!calibrate.has_tokens()) calibrate.set_tokens(8192);
-  if (!calibrate.has_shared_experts()) calibrate.set_shared_experts(spec.top_k() / 2);
-  if (!calibrate.has_active_ffn_share()) {
-    calibrate.set_active_ffn_share(routed_share + kDefaultDenseLayers * (1 - routed_share));
+  if (!calibrate.has_tokens()) calibrate.set_tokens(kDefaultCalibrationTokens);
+  if (!calibrate.has_shared_experts()) {
+    calibrate.set_shared_experts(method.has_shared ? 0 : spec.top_k() / 2);
   }
   if (!calibrate.has_compensate()) calibrate.set_compensate(true);
+  if (!calibrate.has_fit_experts()) calibrate.set_fit_experts(false);
   if (!calibrate.has_mean_vector()) calibrate.set_mean_vector(false);
   check.Range<int32_t>("calibrate.tokens", calibrate.tokens(), 1024, 1 << 20);
+  if (method.has_shared && calibrate.shared_experts() > 0) {
+    check.Fail(
+        "calibrate.shared_experts={} and method='{}' has num_shared_experts={} already; "
+        "leave it out",
+        calibrate.shared_experts(), spec.method(), spec.num_shared_experts());
+  }
   check.Range<int32_t>("calibrate.shared_experts", calibrate.shared_experts(), 0, spec.top_k() - 1);
-  check.Range<double>("calibrate.active_ffn_share", calibrate.active_ffn_share(), routed_share, 1);
+
+  // Of the FFN of a layer with experts, what a token meets.
+  const int64_t width = model.model.has_value() ? model.model->intermediate_size : 0;
+  const double experts_met = spec.top_k() + spec.num_shared_experts();
+  const double mixture_share =
+      width > 0 && spec.has_expert_width()
+          ? std::min(1.0, experts_met * spec.expert_width() / static_cast<double>(width))
+          : experts_met / (spec.num_experts() + spec.num_shared_experts());
+  if (spec.layers_size() > 0) {
+    if (calibrate.has_active_ffn_share()) {
+      check.Fail(
+          "calibrate.active_ffn_share={} chooses the layers that stay dense, and layers=[{}] "
+          "says which do; give one of them",
+          calibrate.active_ffn_share(), fmt::join(spec.layers(), ", "));
+    }
+    return;
+  }
+  if (!calibrate.has_active_ffn_share()) {
+    calibrate.set_active_ffn_share(mixture_share + kDefaultDenseLayers * (1 - mixture_share));
+  }
+  check.Range<double>("calibrate.active_ffn_share", calibrate.active_ffn_share(), mixture_share, 1);
 }
 
 void Default(std::string* field, const char* value) {
@@ -134,6 +162,28 @@ void CheckCoactivation(Checker& check, v1::ConstructSpec& spec) {
   check.Positive("coactivation.threshold", coactivation.threshold());
 }
 
+void CheckGateTraining(Checker& check, const Inputs& inputs, const ThingFacts& model,
+                       v1::ConstructSpec& spec) {
+  if (!spec.gate_training().has_dataset()) {
+    check.Fail(
+        "gate_init=trained reads text and gate_training.dataset is missing; give a dataset that a "
+        "prepare job made with the model's tokenizer");
+    return;
+  }
+  v1::GateTraining& training = *spec.mutable_gate_training();
+  const ThingFacts dataset =
+      inputs.LookAtDataset(check, "gate_training.dataset", training.dataset());
+  CheckVocabulary(check, "gate_training.dataset", model, dataset);
+  if (!training.has_tokens()) training.set_tokens(kDefaultCalibrationTokens);
+  if (!training.has_epochs()) training.set_epochs(40);
+  if (!training.has_learning_rate()) training.set_learning_rate(0.01);
+  Default(training.mutable_teacher(), "l1");
+  check.Range<int32_t>("gate_training.tokens", training.tokens(), 1024, 1 << 20);
+  check.Range<int32_t>("gate_training.epochs", training.epochs(), 1, 100000);
+  check.Positive("gate_training.learning_rate", training.learning_rate());
+  check.OneOf("gate_training.teacher", training.teacher(), kTeachers);
+}
+
 // What only some methods have is refused with the others, not ignored.
 void CheckForeignFields(Checker& check, const MethodTraits& method, const v1::ConstructSpec& spec) {
   const auto refuse = [&](bool is_given, bool belongs, const char* field, const char* methods) {
@@ -141,8 +191,7 @@ void CheckForeignFields(Checker& check, const MethodTraits& method, const v1::Co
     check.Fail("{} has no meaning with method='{}', only with {}; leave it out", field,
                spec.method(), methods);
   };
-  refuse(spec.has_calibrate(), spec.method() == "independent-random" && spec.layers_size() == 0,
-         "calibrate", "independent-random on all layers");
+  refuse(spec.has_calibrate(), !method.prunes, "calibrate", "methods that make experts");
   refuse(spec.has_clustering(), spec.method() == "independent-clustering", "clustering",
          "independent-clustering");
   refuse(spec.has_importance(), method.reads_text, "importance",
@@ -153,11 +202,32 @@ void CheckForeignFields(Checker& check, const MethodTraits& method, const v1::Co
   refuse(spec.num_shared_experts() > 0, method.has_shared, "num_shared_experts", "sharing-inter");
   refuse(spec.has_overlap(), method.has_shared, "overlap", "sharing-inter");
   refuse(spec.has_shared_scale_factor(), method.has_shared, "shared_scale_factor", "sharing-inter");
+  refuse(spec.has_gate_training(), spec.gate_init() == "trained", "gate_training",
+         "gate_init=trained");
+  refuse(spec.gate_init() != "" && spec.gate_init() != "random", !method.prunes, "gate_init",
+         "methods that make experts");
+  refuse(spec.gate() == "switch", !method.prunes, "gate", "methods that make experts");
   refuse(spec.has_retain(), method.prunes, "retain", "prune-random and prune-importance");
   refuse(spec.layers_size() > 0, !method.prunes, "layers",
          "methods that make experts: a pruned model has one FFN width");
   refuse(spec.has_expert_width(), !method.prunes, "expert_width",
          "methods that make experts: give retain");
+}
+
+// What calibration finds by itself is refused, not ignored.
+void CheckNothingFitted(Checker& check, const v1::ConstructSpec& spec) {
+  const auto refuse = [&](bool is_given, const char* field) {
+    if (is_given)
+      check.Fail("{} has no meaning with calibrate, which fits it; leave it out", field);
+  };
+  refuse(spec.has_score_scale_factor(), "score_scale_factor");
+  refuse(spec.has_shared_scale_factor(), "shared_scale_factor");
+  refuse(spec.gate_init() != "random", "gate_init");
+  if (spec.gate() == "switch") {
+    check.Fail(
+        "gate=switch has no meaning with calibrate, which weighs experts by softmax; use "
+        "noisy-top-k");
+  }
 }
 
 // The width of an expert, and whether all experts fit the FFN.
@@ -223,7 +293,9 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
   if (!spec.has_num_experts()) {
     spec.set_num_experts(method.prunes ? 1 : std::max(1, 16 - spec.num_shared_experts()));
   }
-  if (!spec.has_top_k()) spec.set_top_k(std::min(4, spec.num_experts()));
+  Default(spec.mutable_gate(), "noisy-top-k");
+  const bool is_switch = spec.gate() == "switch";
+  if (!spec.has_top_k()) spec.set_top_k(is_switch ? 1 : std::min(4, spec.num_experts()));
   if (method.has_shared && !spec.has_overlap()) spec.set_overlap(true);
   Default(spec.mutable_gate_network(), "mlp");
   Default(spec.mutable_gate_init(), "random");
@@ -242,6 +314,17 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
     check.Positive("retain", spec.retain());
     check.Range<double>("retain", spec.retain(), 0.0, 1.0);
   }
+  check.OneOf("gate", spec.gate(), kGates);
+  if (is_switch && spec.top_k() != 1) {
+    check.Fail("top_k={} and gate=switch sends a token to one expert; use top_k=1", spec.top_k());
+  }
+  if (!is_switch && spec.capacity_factor() != 0) {
+    check.Fail(
+        "capacity_factor={} has no meaning with gate='{}', which sends every token on; leave "
+        "it out",
+        spec.capacity_factor(), spec.gate());
+  }
+  check.Minimum<double>("capacity_factor", spec.capacity_factor(), 0.0);
   CheckLayers(check, spec, model.model.has_value() ? model.model->num_layers : 0);
   if (!check.status().ok()) return;
   if (model.model.has_value()) {
@@ -257,6 +340,8 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
   if (spec.method() == "coactivation-graph") CheckCoactivation(check, spec);
   if (!check.status().ok()) return;
 
+  if (spec.gate_init() == "trained") CheckGateTraining(check, inputs, model, spec);
+  if (spec.has_calibrate()) CheckNothingFitted(check, spec);
   if (!spec.has_score_scale_factor()) {
     spec.set_score_scale_factor(static_cast<double>(spec.num_experts()) / spec.top_k());
   }
@@ -269,7 +354,7 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
   check.OneOf("gate_init", spec.gate_init(), kGateInits);
   check.Minimum<int64_t>("seed", spec.seed(), 0);
   if (!spec.has_learn_scale()) spec.set_learn_scale(false);
-  if (spec.has_calibrate()) CheckCalibration(check, inputs, model, spec);
+  if (spec.has_calibrate()) CheckCalibration(check, inputs, model, method, spec);
   output.model = model.model;
   if (!output.model.has_value()) return;
   // Calibration makes some of the experts shared; the sharing methods have theirs beside them.
@@ -284,6 +369,7 @@ void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spe
                          : output.model->shape->intermediate_size / spec.num_experts();
   moe.shared_width = (taken + spec.num_shared_experts()) * moe.expert_width;
   moe.gate_network = spec.gate_network();
+  moe.gate = spec.gate();
 }
 
 }  // namespace moe::coordinator

@@ -12,6 +12,12 @@ const std::vector<std::string>& ComputeDtypes() {
   return *kDtypes;
 }
 
+const std::vector<std::string>& WhichWeights() {
+  static const std::vector<std::string>* const kWhich =
+      new std::vector<std::string>{"latest", "average"};
+  return *kWhich;
+}
+
 void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec) {
   const ThingFacts dataset = inputs.LookAtDataset(check, "dataset", spec.dataset());
   if (!spec.has_sequence_length()) spec.set_sequence_length(512);
@@ -30,6 +36,8 @@ void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec)
     const std::string field = fmt::format("models.{}", i);
     const ThingFacts model = inputs.LookAtModel(check, field, entry.model());
     CheckVocabulary(check, field, model, dataset);
+    if (entry.weights().empty()) entry.set_weights("latest");
+    check.OneOf("models.weights", entry.weights(), WhichWeights());
     CheckSequenceLength(check, field, spec.sequence_length(), model);
     if (model.model.has_value() && model.model->num_experts > 0 &&
         spec.top_k() > model.model->num_experts) {

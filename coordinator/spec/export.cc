@@ -11,6 +11,8 @@ const std::vector<std::string> kExportFormats = {"llama-moe", "mixtral", "qwen2-
 
 void CheckExport(Checker& check, const Inputs& inputs, v1::ExportSpec& spec, ThingFacts& output) {
   const ThingFacts model = inputs.LookAtModel(check, "model", spec.model());
+  if (spec.weights().empty()) spec.set_weights("latest");
+  check.OneOf("weights", spec.weights(), WhichWeights());
   if (spec.dtype().empty()) spec.set_dtype("bf16");
   check.OneOf("dtype", spec.dtype(), kExportDtypes);
   const bool known_dense = model.model.has_value() && model.model->num_experts == 0;

@@ -33,9 +33,11 @@ std::optional<artefacts::ModelConfig> ShapeIn(const google::protobuf::Struct& me
 ThingFacts FactsOf(const v1::Artefact& artefact) {
   ThingFacts facts;
   facts.kind = artefact.kind();
-  facts.vocab_size = VocabularySize(artefact);
+  facts.vocabulary = VocabularyOf(artefact);
+  facts.step = artefact.step();
   const google::protobuf::Struct& metadata = artefact.metadata();
   if (artefact.kind() == v1::ARTEFACT_KIND_DATASET) {
+    facts.conversations = metadata.fields().contains("conversations");
     const auto domains = metadata.fields().find("domains");
     if (domains != metadata.fields().end()) {
       for (const auto& entry : domains->second.list_value().values()) {
@@ -44,14 +46,16 @@ ThingFacts FactsOf(const v1::Artefact& artefact) {
         if (name != fields.end()) facts.domains.push_back(name->second.string_value());
       }
     }
-  } else if (facts.vocab_size.has_value()) {
+  } else if (facts.vocabulary.has_value()) {
     ModelFacts model;
-    model.vocab_size = *facts.vocab_size;
+    model.vocab_size = facts.vocabulary->size;
+    model.tokenizer_crc32c = facts.vocabulary->tokenizer_crc32c;
     model.intermediate_size = static_cast<int64_t>(NumberIn(metadata, "intermediate_size"));
     model.context_length = static_cast<int64_t>(NumberIn(metadata, "max_position_embeddings"));
     model.num_layers = static_cast<int64_t>(NumberIn(metadata, "num_hidden_layers"));
     model.num_experts = static_cast<int64_t>(NumberIn(metadata, "num_experts"));
     model.shape = ShapeIn(metadata);
+    if (model.shape.has_value()) model.context_length = model.shape->context_length;
     facts.model = model;
   }
   return facts;
@@ -115,15 +119,14 @@ ThingFacts Inputs::LookAtDataset(Checker& check, const std::string& field,
   return Look(check, field, input, {v1::ARTEFACT_KIND_DATASET}, /*is_model=*/false);
 }
 
-// That a dataset was made with a model's vocabulary, as far as both are known.
+// As far as both are known.
 void CheckVocabulary(Checker& check, const std::string& field, const ThingFacts& model,
                      const ThingFacts& dataset) {
-  if (!model.model.has_value() || !dataset.vocab_size.has_value()) return;
-  if (model.model->vocab_size == *dataset.vocab_size) return;
-  check.Fail(
-      "{} has a vocabulary of {} tokens, the dataset was made with {}; prepare the dataset "
-      "with the model's own tokenizer",
-      field, model.model->vocab_size, *dataset.vocab_size);
+  if (!model.model.has_value() || !dataset.vocabulary.has_value()) return;
+  const absl::Status status = artefacts::CheckVocabulary(
+      "the dataset", *dataset.vocabulary, field,
+      {.size = model.model->vocab_size, .tokenizer_crc32c = model.model->tokenizer_crc32c});
+  if (!status.ok()) check.Fail("{}", Message(status));
 }
 
 void CheckSequenceLength(Checker& check, const std::string& field, int32_t length,
@@ -135,10 +138,15 @@ void CheckSequenceLength(Checker& check, const std::string& field, int32_t lengt
   }
 }
 
-std::optional<int64_t> VocabularySize(const v1::Artefact& artefact) {
-  const double size = NumberIn(artefact.metadata(), "vocab_size");
-  if (size <= 0) return std::nullopt;
-  return static_cast<int64_t>(size);
+std::optional<artefacts::Vocabulary> VocabularyOf(const v1::Artefact& artefact) {
+  artefacts::Vocabulary vocabulary;
+  vocabulary.size = static_cast<int64_t>(NumberIn(artefact.metadata(), "vocab_size"));
+  if (vocabulary.size <= 0) return std::nullopt;
+  if (artefact.metadata().fields().contains("tokenizer_crc32c")) {
+    vocabulary.tokenizer_crc32c =
+        static_cast<uint32_t>(NumberIn(artefact.metadata(), "tokenizer_crc32c"));
+  }
+  return vocabulary;
 }
 
 }  // namespace moe::coordinator

@@ -16,8 +16,10 @@ namespace moe::coordinator {
 struct ThingFacts {
   std::optional<v1::ArtefactKind> kind;  // absent for a path
   std::optional<ModelFacts> model;
-  std::optional<int64_t> vocab_size;  // of a dataset
-  std::vector<std::string> domains;   // of a dataset; empty where not known
+  std::optional<artefacts::Vocabulary> vocabulary;  // of a dataset; absent where not known
+  std::vector<std::string> domains;                 // of a dataset; empty where not known
+  std::optional<bool> conversations;                // whether a dataset holds them
+  int64_t step = 0;                                 // of a checkpoint; 0 where not known
 };
 
 ThingFacts FactsOf(const v1::Artefact& artefact);

@@ -14,12 +14,15 @@ namespace moe::coordinator {
 
 constexpr int64_t kDefaultSeed = 1227;
 const std::vector<std::string>& ComputeDtypes();
+const std::vector<std::string>& WhichWeights();
 
 void CheckPrepare(Checker& check, const Inputs& inputs, v1::PrepareSpec& spec, ThingFacts& output);
 void CheckConstruct(Checker& check, const Inputs& inputs, v1::ConstructSpec& spec,
                     ThingFacts& output);
 void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSpec& spec,
                 ThingFacts& output);
+void CheckFinetune(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSpec& spec,
+                   ThingFacts& output);
 void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec);
 void CheckExport(Checker& check, const Inputs& inputs, v1::ExportSpec& spec, ThingFacts& output);
 

@@ -8,7 +8,7 @@
 namespace moe::coordinator {
 namespace {
 
-const std::vector<std::string> kPresets = {"llama1", "sheared", "uniform"};
+const std::vector<std::string> kPresets = {"llama1", "sheared", "uniform", "proportional"};
 // What the paper waits between updates.
 constexpr int64_t kDefaultIntervalTokens = 2'500'000'000;
 

@@ -17,6 +17,7 @@ namespace {
 struct CancelOptions {
   std::vector<std::string> names;
   std::string reason;
+  std::string etag;
   bool wait = false;
 };
 
@@ -31,6 +32,7 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
   // Later jobs of a pipeline first: once what they need is cancelled they would fail instead.
   std::reverse(jobs.begin(), jobs.end());
   const bool single = jobs.size() == 1;
+  MOE_RETURN_IF_ERROR(CheckEtagOfOne(options.etag, jobs.size()));
   if (!single && std::all_of(jobs.begin(), jobs.end(),
                              [](const moe::v1::Job& job) { return HasEnded(job.state()); })) {
     context.Note("nothing to cancel: all of these jobs have ended");
@@ -40,7 +42,8 @@ absl::StatusOr<ExitCode> Cancel(const CancelOptions& options, const CommandConte
   for (const moe::v1::Job& job : jobs) {
     // Of a pipeline, what is over is left alone; a job named by itself gets the server's answer.
     if (!single && HasEnded(job.state())) continue;
-    const auto cancelled = client.CancelJob(job.job_id(), options.reason);
+    const auto cancelled =
+        client.CancelJob({.job = job.job_id(), .reason = options.reason, .etag = options.etag});
     if (cancelled.ok()) {
       PrintState(context, *cancelled);
       if (!HasEnded(cancelled->state())) stopping.push_back(*cancelled);
@@ -70,6 +73,7 @@ void AddJobCancel(CLI::App& job, CommandContext& context) {
   CLI::App* command = job.add_subcommand("cancel", "End jobs before they are done");
   command->add_option("JOB", options->names, "Jobs (id or name) or pipelines (p4)")->required();
   command->add_option("--reason", options->reason, "Why, for the history")->type_name("TEXT");
+  AddEtagOption(*command, &options->etag);
   command->add_flag("--wait", options->wait, "Return when the ranks are gone");
   command->footer(
       "Returns as soon as the wish is durable; a running job is stopping until its ranks are\n"

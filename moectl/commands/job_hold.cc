@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "common/status.h"
 #include "moectl/commands/commands.h"
 #include "moectl/render/job_text.h"
+#include "moectl/render/queue_table.h"
 
 namespace moe::moectl {
 namespace {
@@ -17,21 +17,25 @@ namespace {
 struct ChangeOptions {
   std::vector<std::string> names;
   std::string reason;
+  std::string etag;
 };
 
-using Change = std::function<absl::StatusOr<moe::v1::Job>(CoordinatorClient&, const std::string&)>;
+using Change =
+    absl::StatusOr<moe::v1::Job> (CoordinatorClient::*)(const CoordinatorClient::JobWish&);
 
 // Applies a change to jobs; of a pipeline, only to those that have not ended. Goes on after a
 // refusal and returns the first one.
 absl::StatusOr<ExitCode> ChangeJobs(const ChangeOptions& options, const CommandContext& context,
-                                    const Change& change) {
+                                    Change change) {
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
   MOE_ASSIGN_OR_RETURN(const std::vector<moe::v1::Job> jobs,
                        client.ResolveJobs(WithoutNouns(options.names)));
+  MOE_RETURN_IF_ERROR(CheckEtagOfOne(options.etag, jobs.size()));
   absl::Status first_problem;
   for (const moe::v1::Job& job : jobs) {
     if (jobs.size() > 1 && HasEnded(job.state())) continue;
-    const auto changed = change(client, job.job_id());
+    const auto changed =
+        (client.*change)({.job = job.job_id(), .reason = options.reason, .etag = options.etag});
     if (changed.ok()) {
       context.world.out << fmt::format("job/{} {}{}", changed->job_id(),
                                        StateWord(changed->state()), changed->held() ? " held" : "")
@@ -61,6 +65,10 @@ absl::StatusOr<ExitCode> Why(const std::string& name, const CommandContext& cont
   if (job.state() != moe::v1::JOB_STATE_QUEUED) return ExitCode::kDone;
   out << fmt::format("Slots: wants {}; {} of {} are free\n", job.spec().resources().slots(),
                      why.free_slots(), why.total_slots());
+  if (!why.queue().name().empty()) out << "Queue: " << RenderQueueUse(why.queue()) << "\n";
+  if (why.has_full_queue() && why.full_queue().name() != why.queue().name()) {
+    out << "Full: " << RenderQueueUse(why.full_queue()) << "\n";
+  }
   if (why.ahead_job_ids().empty()) {
     out << fmt::format("Ahead of it: nobody (priority {})\n", job.spec().priority());
   } else {
@@ -80,20 +88,17 @@ absl::StatusOr<ExitCode> Why(const std::string& name, const CommandContext& cont
 
 void AddJobHold(CLI::App& job, CommandContext& context) {
   const auto add = [&](const char* name, const char* what, const char* footer, bool has_reason,
-                       auto call) {
+                       Change change) {
     auto options = std::make_shared<ChangeOptions>();
     CLI::App* command = job.add_subcommand(name, what);
     command->add_option("JOB", options->names, "Jobs (id or name) or pipelines (p4)")->required();
     if (has_reason) {
       command->add_option("--reason", options->reason, "Why, for the history")->type_name("TEXT");
     }
+    AddEtagOption(*command, &options->etag);
     command->footer(footer);
-    command->callback([options, &context, call] {
-      context.run = [options, &context, call] {
-        return ChangeJobs(*options, context, [&](CoordinatorClient& client, const std::string& id) {
-          return call(client, id, options->reason);
-        });
-      };
+    command->callback([options, &context, change] {
+      context.run = [options, &context, change] { return ChangeJobs(*options, context, change); };
     });
   };
   add("hold", "Keep jobs from running until they are released",
@@ -101,19 +106,13 @@ void AddJobHold(CLI::App& job, CommandContext& context) {
       "from\n"
       "there.\n\n"
       "Example: moectl job hold train --reason 'the cluster is needed tonight'",
-      true, [](CoordinatorClient& client, const std::string& id, const std::string& reason) {
-        return client.HoldJob(id, reason);
-      });
+      true, &CoordinatorClient::HoldJob);
   add("release", "Let held jobs run", "Example: moectl job release train", false,
-      [](CoordinatorClient& client, const std::string& id, const std::string&) {
-        return client.ReleaseJob(id);
-      });
+      &CoordinatorClient::ReleaseJob);
   add("preempt", "Take the slots of running jobs, which go back to the queue",
       "A training job writes a checkpoint first and goes on from it when there is room again.\n\n"
       "Example: moectl job preempt train",
-      true, [](CoordinatorClient& client, const std::string& id, const std::string& reason) {
-        return client.PreemptJob(id, reason);
-      });
+      true, &CoordinatorClient::PreemptJob);
 
   auto name = std::make_shared<std::string>();
   CLI::App* why = job.add_subcommand("why", "Why a job does not run");

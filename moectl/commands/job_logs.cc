@@ -11,8 +11,6 @@
 namespace moe::moectl {
 namespace {
 
-constexpr int64_t kDefaultGiveUpMs = 60'000;
-
 struct LogsOptions {
   std::string job;
   int rank = 0;

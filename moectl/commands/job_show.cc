@@ -17,7 +17,11 @@ namespace {
 
 struct ListOptions {
   std::vector<std::string> states;
+  std::vector<std::string> labels;
   std::string pipeline;
+  std::string user;
+  std::string queue;
+  std::string array;
   std::string output;
   bool active = false;
 };
@@ -33,6 +37,16 @@ absl::StatusOr<ExitCode> List(const ListOptions& options, const CommandContext& 
     if (!HasEnded(state)) request.add_states(state);
   }
   request.set_pipeline_id(WithoutNoun(options.pipeline));
+  request.set_user(options.user);
+  request.set_queue(options.queue);
+  request.set_array_job_id(WithoutNoun(options.array));
+  for (const std::string& label : options.labels) {
+    const size_t equals = label.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return InvalidArgument("--label '{}': expected KEY=VALUE, as in --label team=search", label);
+    }
+    (*request.mutable_labels())[label.substr(0, equals)] = label.substr(equals + 1);
+  }
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
   MOE_ASSIGN_OR_RETURN(const moe::v1::ListJobsResponse response, client.ListJobs(request));
 
@@ -156,10 +170,19 @@ void AddJobList(CLI::App& job, CommandContext& context) {
       ->excludes("--state");
   command->add_option("--pipeline", options->pipeline, "Only the jobs of this pipeline")
       ->type_name("PIPELINE");
+  command->add_option("--label", options->labels, "Only jobs with this label; repeatable")
+      ->allow_extra_args(false)
+      ->type_name("KEY=VALUE");
+  command->add_option("--user", options->user, "Only jobs of this user")->type_name("USER");
+  command->add_option("--queue", options->queue, "Only jobs of this queue, or of queues below it")
+      ->type_name("QUEUE");
+  command->add_option("--array", options->array, "Only the elements of this array")
+      ->type_name("JOB");
   AddOutputOption(*command, &options->output, {"table", "wide", "json", "yaml", "name"});
   command->footer(
       "Examples:\n"
       "  moectl job list --state running,queued\n"
+      "  moectl job list --queue research --label team=search --user ann\n"
       "  moectl job list --pipeline p4 -o json | jq -r '.jobs[].state'");
   command->callback([options, &context] {
     context.run = [options, &context] { return List(*options, context); };

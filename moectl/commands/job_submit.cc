@@ -3,7 +3,6 @@
 
 #include <iterator>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -26,15 +25,6 @@ struct SubmitOptions {
   bool dry_run = false;
   bool wait = false;
 };
-
-// A version 4 UUID.
-std::string MakeRequestId() {
-  std::random_device random;
-  auto word = [&random] { return static_cast<uint32_t>(random()); };
-  const uint32_t a = word(), b = word(), c = word(), d = word();
-  return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:04x}{:08x}", a, b >> 16, b & 0xfff,
-                     0x8000 | (c >> 16 & 0x3fff), c & 0xffff, d);
-}
 
 void PrintSubmitted(const moe::v1::SubmitPipelineRequest& request,
                     const moe::v1::SubmitPipelineResponse& response, const CommandContext& context,

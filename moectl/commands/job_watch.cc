@@ -26,7 +26,6 @@ using moe::v1::Job;
 using moe::v1::WatchJobsRequest;
 using moe::v1::WatchJobsResponse;
 
-constexpr int64_t kDefaultGiveUpMs = 60'000;
 // Times on the screen are shown in seconds.
 constexpr absl::Duration kRedrawInterval = absl::Seconds(1);
 

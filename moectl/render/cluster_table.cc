@@ -41,6 +41,27 @@ term::Style StyleOf(moe::v1::WorkerState state) {
   }
 }
 
+// A drained worker that is not there is LOST first.
+term::Cell StateCell(const Worker& worker, int busy) {
+  if (worker.has_drain() && worker.state() == moe::v1::WORKER_STATE_READY) {
+    return {busy > 0 ? "DRAINING" : "DRAINED", term::Style::kYellow};
+  }
+  return {WorkerStateName(worker.state()), StyleOf(worker.state())};
+}
+
+std::string NoteOf(const Worker& worker) {
+  std::vector<std::string> notes;
+  if (worker.has_drain()) {
+    const moe::v1::Drain& drain = worker.drain();
+    notes.push_back(fmt::format("drained{}: {}", drain.user().empty() ? "" : " by " + drain.user(),
+                                drain.reason()));
+  }
+  if (!worker.avoided_by_job_ids().empty()) {
+    notes.push_back(fmt::format("avoided by {}", fmt::join(worker.avoided_by_job_ids(), " ")));
+  }
+  return fmt::format("{}", fmt::join(notes, "; "));
+}
+
 }  // namespace
 
 std::string ArtefactKindName(moe::v1::ArtefactKind kind) {
@@ -105,6 +126,10 @@ std::string RenderWorkerTable(const moe::v1::ListWorkersResponse& workers, bool 
                                        {"DEVICE"}};
   if (wide) columns.insert(columns.end(), {{"HOST"}, {"VERSION"}, {"ATTEMPTS"}});
   columns.push_back({"HEARD"});
+  // Only where there is something to say.
+  const bool has_notes = std::any_of(workers.workers().begin(), workers.workers().end(),
+                                     [](const Worker& worker) { return !NoteOf(worker).empty(); });
+  if (has_notes) columns.push_back({.title = "NOTE", .shrinkable = true});
   term::Table table(columns);
   for (const Worker& worker : workers.workers()) {
     std::set<std::string> devices;
@@ -116,16 +141,17 @@ std::string RenderWorkerTable(const moe::v1::ListWorkersResponse& workers, bool 
       ++busy;
       attempts.insert(slot.attempt());
     }
-    std::vector<term::Cell> row = {worker.worker_id(),
-                                   {WorkerStateName(worker.state()), StyleOf(worker.state())},
-                                   std::to_string(worker.slots_size()),
-                                   std::to_string(busy),
+    std::vector<term::Cell> row = {worker.worker_id(), StateCell(worker, busy),
+                                   std::to_string(worker.slots_size()), std::to_string(busy),
                                    fmt::format("{}", fmt::join(devices, ", "))};
     if (wide) {
       row.insert(row.end(),
                  {worker.host(), worker.version(), fmt::format("{}", fmt::join(attempts, " "))});
     }
-    row.emplace_back(Age(worker.last_heartbeat_time(), now_unix_millis) + " ago");
+    row.emplace_back(worker.has_last_heartbeat_time()
+                         ? Age(worker.last_heartbeat_time(), now_unix_millis) + " ago"
+                         : std::string("-"));
+    if (has_notes) row.emplace_back(NoteOf(worker).empty() ? "-" : NoteOf(worker));
     table.AddRow(std::move(row));
   }
   return table.Render(layout);

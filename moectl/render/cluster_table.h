@@ -19,7 +19,8 @@ std::string RenderArtefactTable(const moe::v1::ListArtefactsResponse& artefacts,
 std::string RenderArtefactPage(const moe::v1::Artefact& artefact, int64_t now_unix_millis,
                                const term::TableLayout& layout);
 
-// WORKER STATE SLOTS BUSY DEVICE HEARD; wide adds HOST VERSION ATTEMPTS.
+// WORKER STATE SLOTS BUSY DEVICE HEARD, and NOTE where a worker is drained or avoided; wide adds
+// HOST VERSION ATTEMPTS.
 std::string RenderWorkerTable(const moe::v1::ListWorkersResponse& workers, bool wide,
                               int64_t now_unix_millis, const term::TableLayout& layout);
 

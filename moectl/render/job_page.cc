@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <google/protobuf/descriptor.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "common/term/human.h"
@@ -24,7 +25,7 @@ using moe::v1::Job;
 constexpr int kLabelWidth = 14;
 constexpr int kBarWidth = 32;
 
-std::string Line(const std::string& label, const std::string& value) {
+std::string Field(const std::string& label, const std::string& value) {
   if (value.empty()) return "";
   return fmt::format("{:<{}}{}\n", label + ":", kLabelWidth, value);
 }
@@ -80,7 +81,7 @@ std::string TimeLine(const std::string& label, const google::protobuf::Timestamp
                      int64_t now_unix_millis) {
   const int64_t millis = MillisOf(time);
   const double age_seconds = static_cast<double>(now_unix_millis - millis) / 1000;
-  return Line(label, fmt::format("{} ({} ago)", TimeText(millis), term::FormatAge(age_seconds)));
+  return Field(label, fmt::format("{} ({} ago)", TimeText(millis), term::FormatAge(age_seconds)));
 }
 
 std::string Progress(const Job& job, int64_t now_unix_millis) {
@@ -92,7 +93,14 @@ std::string Progress(const Job& job, int64_t now_unix_millis) {
   if (const auto left = RemainingSeconds(job, 0, now_unix_millis)) {
     text += fmt::format(", {} left", term::FormatDuration(*left));
   }
-  return Line("Progress", text) + Line("Phase", progress.phase());
+  return Field("Progress", text) + Field("Phase", progress.phase());
+}
+
+std::string LabelsText(const moe::v1::JobSpec& spec) {
+  std::vector<std::string> labels;
+  for (const auto& [key, value] : spec.labels()) labels.push_back(key + "=" + value);
+  std::sort(labels.begin(), labels.end());  // a map has no order
+  return fmt::format("{}", fmt::join(labels, " "));
 }
 
 std::string LastStep(const moe::v1::StepReport& step, const term::TableLayout& layout) {
@@ -110,39 +118,69 @@ std::string LastStep(const moe::v1::StepReport& step, const term::TableLayout& l
   return text + Indented(table.Render(layout));
 }
 
+std::string LastValidation(const moe::v1::StepReport& step, const term::TableLayout& layout) {
+  term::Table table({{"DOMAIN"}, {"HELD-OUT LOSS", term::Align::kRight}});
+  for (const moe::v1::DomainCount& domain : step.domains()) {
+    if (!domain.has_heldout_loss()) continue;
+    table.AddRow({domain.domain(), fmt::format("{:.4f}", domain.heldout_loss())});
+  }
+  return fmt::format("\nLast validation, step {}:\n{}", step.step(),
+                     Indented(table.Render(layout)));
+}
+
 }  // namespace
 
 std::string RenderJobPage(const JobPage& page, int64_t now_unix_millis,
                           const term::TableLayout& layout) {
   const Job& job = page.job;
   std::string text;
-  text += Line("Job", job.job_id());
-  text += Line("Name", job.spec().name());
-  text += Line("Kind", KindOf(job.spec()));
-  text += Line("Pipeline", job.pipeline_id());
-  text += Line("User", job.user());
-  text += Line("State", term::Paint(StateName(job.state()), StyleOf(job.state()), layout.color));
-  text += Line("Cause", CauseName(job.cause()));
-  text += Line("Reason", job.reason());
-  if (job.attempt() > 0) text += Line("Attempt", std::to_string(job.attempt()));
-  if (job.infrastructure_failures() > 0) {
-    text += Line("Failures", fmt::format("{} of {} that are allowed before the job fails",
-                                         job.infrastructure_failures(),
-                                         job.spec().max_infrastructure_retries()));
+  text += Field("Job", job.job_id());
+  text += Field("Name", job.spec().name());
+  text += Field("Kind", KindOf(job.spec()));
+  text += Field("Pipeline", job.pipeline_id());
+  text += Field("User", job.user());
+  text += Field("Queue", job.spec().queue());
+  text += Field("Labels", LabelsText(job.spec()));
+  if (job.spec().time_limit_seconds() > 0) {
+    text += Field("Time limit",
+                  term::FormatDuration(static_cast<double>(job.spec().time_limit_seconds())));
   }
-  text += Line("Placement", PlacementText(job));
+  text += Field("Etag", job.etag());
+  if (job.spec().has_array()) {
+    const moe::v1::ArrayProgress& elements = job.array();
+    text +=
+        Field("Elements", fmt::format("{} succeeded, {} failed, {} cancelled, {} live, {} to come",
+                                      elements.succeeded(), elements.failed(), elements.cancelled(),
+                                      elements.live(), elements.waiting()));
+  }
+  if (!job.array_job_id().empty()) {
+    text += Field("Element", fmt::format("{} of {}", job.array_index(), job.array_job_id()));
+  }
+  text += Field("State", term::Paint(StateName(job.state()), StyleOf(job.state()), layout.color));
+  text += Field("Cause", CauseName(job.cause()));
+  text += Field("Reason", job.reason());
+  if (job.attempt() > 0) text += Field("Attempt", std::to_string(job.attempt()));
+  if (job.infrastructure_failures() > 0) {
+    text += Field("Failures", fmt::format("{} of {} that are allowed before the job fails",
+                                          job.infrastructure_failures(),
+                                          job.spec().max_infrastructure_retries()));
+  }
+  text += Field("Placement", PlacementText(job));
   text += TimeLine("Created", job.create_time(), now_unix_millis);
   if (job.has_start_time()) text += TimeLine("Started", job.start_time(), now_unix_millis);
   if (job.has_end_time()) {
     text += TimeLine("Ended", job.end_time(), now_unix_millis);
     if (job.has_start_time()) {
-      text += Line(
+      text += Field(
           "Duration",
           term::FormatDuration(
               static_cast<double>(MillisOf(job.end_time()) - MillisOf(job.start_time())) / 1000));
     }
   }
-  text += Line("Needs", fmt::format("{}", fmt::join(job.need_job_ids(), " ")));
+  text += Field("Needs", fmt::format("{}", fmt::join(job.need_job_ids(), " ")));
+  text += Field("After", fmt::format("{}", fmt::join(job.after_any_job_ids(), " ")));
+  text += Field("After not ok", fmt::format("{}", fmt::join(job.after_not_ok_job_ids(), " ")));
+  text += Field("Avoids", fmt::format("{}", fmt::join(job.avoided_worker_ids(), " ")));
   text += Progress(job, now_unix_millis);
 
   if (const Message* kind = KindMessage(job)) {
@@ -164,6 +202,9 @@ std::string RenderJobPage(const JobPage& page, int64_t now_unix_millis,
     text += Indented(table.Render({.color = layout.color}));
   }
   if (job.progress().has_last_step()) text += LastStep(job.progress().last_step(), layout);
+  if (job.progress().has_last_validation()) {
+    text += LastValidation(job.progress().last_validation(), layout);
+  }
   for (const moe::v1::Artefact& artefact : page.outputs) {
     const std::string table = RenderReportTable(artefact.metadata(), layout);
     if (!table.empty()) text += "\nResult:\n" + Indented(table);

@@ -7,8 +7,9 @@
 
 namespace moe::moectl {
 
-// Two panels with one line per domain: the weights in force, as steps, from the weights of the job
-// on; and the excess of the held-out loss over the reference. The journal is not empty.
+// Three panels with one line per domain: the weights in force, as steps, from the weights of the
+// job on; the held-out losses; and their excess over the references. Each line says in its
+// attributes `class` and `data-domain` what it is. The journal is not empty.
 std::string PlotDecisions(const moe::v1::ListDecisionsResponse& journal);
 
 }  // namespace moe::moectl

@@ -29,10 +29,17 @@ double Elapsed(const Job& job, int64_t now_unix_millis) {
 }
 
 // "loss 7.1234 balance 0.0101 lr 0.0002 grad_norm 1.25 tokens/s 812".
+// With losses on held-out text, where the step measured them: "heldout c4 3.41 books 3.19".
 std::string StepText(const moe::v1::StepReport& step) {
-  return fmt::format("loss {:.4f} balance {:.4f} lr {:.3g} grad_norm {:.3f} tokens/s {:.0f}",
-                     step.loss(), step.balance_loss(), step.learning_rate(), step.gradient_norm(),
-                     step.tokens_per_second());
+  std::string text = fmt::format(
+      "loss {:.4f} balance {:.4f} lr {:.3g} grad_norm {:.3f} tokens/s {:.0f}", step.loss(),
+      step.balance_loss(), step.learning_rate(), step.gradient_norm(), step.tokens_per_second());
+  std::string heldout;
+  for (const moe::v1::DomainCount& domain : step.domains()) {
+    if (!domain.has_heldout_loss()) continue;
+    heldout += fmt::format(" {} {:.4f}", domain.domain(), domain.heldout_loss());
+  }
+  return heldout.empty() ? text : text + " heldout" + heldout;
 }
 
 // "[=====>    ] 34/60", or with a share where the numbers are long; empty where nothing is known.

@@ -1,11 +1,13 @@
 #include "sampler/tokenizer/tokenizer_files.h"
 
 #include <filesystem>
+#include <optional>
 
 #include "common/crc32c.h"
 #include "common/file.h"
 #include "common/status.h"
 #include "sampler/tokenizer/gguf_tokenizer_files.h"
+#include "storage/artefacts/vocabulary.h"
 
 namespace moe::sampler {
 namespace {
@@ -41,9 +43,8 @@ uint32_t TokenizerFiles::crc32c() const {
 absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& path) {
   if (!FileExists(path)) return NotFound("there is no tokenizer at {}", path);
   if (std::filesystem::is_directory(path)) {
-    for (const char* name : {kModel, kJson}) {
-      const std::string file = JoinPath(path, name);
-      if (FileExists(file)) return ReadWithConfig(file, name);
+    if (const std::optional<std::string> name = artefacts::TokenizerFileIn(path)) {
+      return ReadWithConfig(JoinPath(path, *name), *name);
     }
     return NotFound("the folder {} holds neither {} nor {}", path, kModel, kJson);
   }

@@ -23,6 +23,11 @@ namespace {
 // Beyond any model that exists; keeps products of two sizes within int64.
 constexpr int64_t kMaxSize = int64_t{1} << 30;
 
+constexpr char kTopKGate[] = "TopKBalancedNoisyGate", kTopKCalculator[] = "UniversalCalculator";
+constexpr char kSwitchGate[] = "SwitchBalancedGate",
+               kSwitchCalculator[] = "SwitchDropTokenCalculator";
+constexpr double kPublishedCapacity = 1.25;
+
 absl::Status CheckRange(const std::string& path, const char* field, int64_t value, int64_t max) {
   if (value >= 1 && value <= max) return absl::OkStatus();
   return InvalidArgument("{}: {}={} is out of range; use 1 to {}", path, field, value, max);
@@ -40,6 +45,10 @@ absl::Status CheckMoe(const MoeConfig& moe, const std::string& path) {
   if (moe.gate_network != "mlp" && moe.gate_network != "linear") {
     return InvalidArgument("{}: gate_network '{}' is not supported; use mlp or linear", path,
                            moe.gate_network);
+  }
+  if (moe.is_switch() && moe.top_k != 1) {
+    return InvalidArgument("{}: num_selects={} with the switch gate, which selects 1", path,
+                           moe.top_k);
   }
   MOE_RETURN_IF_ERROR(CheckPositive(path, "score_scale_factor", moe.score_scale_factor));
   for (const double factor : moe.layer_scale_factors) {
@@ -135,9 +144,7 @@ absl::Status CheckFixedSettings(const Json& config, const std::string& path) {
       {"attention_bias", false},
       {"mlp_bias", false},
       // Of LlamaMoEConfig.
-      {"gate_type", "TopKBalancedNoisyGate"},
       {"gate_use_softmax", true},
-      {"calculator_type", "UniversalCalculator"},
       {"multiply_gate_scores", true},
   };
   for (const auto& [field, supported] : kFixed) {
@@ -145,6 +152,38 @@ absl::Status CheckFixedSettings(const Json& config, const std::string& path) {
     if (it != config.end() && !it->is_null() && *it != supported) {
       return Unsupported(path, field, *it, supported.dump());
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadRopeScaling(const Json& rope, const std::string& type, const std::string& path,
+                             ModelConfig& result) {
+  JsonReader reader(rope, path);
+  RopeScaling& scaling = result.rope_scaling;
+  scaling.type = type;
+  scaling.factor = reader.Double("factor");
+  scaling.original_context = result.context_length;
+  if (type == "llama3") {
+    scaling.low_freq_factor = reader.Double("low_freq_factor");
+    scaling.high_freq_factor = reader.Double("high_freq_factor");
+    scaling.original_context = reader.Int("original_max_position_embeddings");
+  }
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (!(scaling.factor >= 1.0) || scaling.original_context < 1 ||
+      !(scaling.high_freq_factor > scaling.low_freq_factor)) {
+    return InvalidArgument(
+        "{}: factor={} must be at least 1, original_max_position_embeddings={} at least 1, "
+        "high_freq_factor={} above low_freq_factor={}",
+        path, scaling.factor, scaling.original_context, scaling.high_freq_factor,
+        scaling.low_freq_factor);
+  }
+  // transformers keeps the context that is scaled in the configs of one kind, and the context that
+  // comes of it in the others.
+  const double context = static_cast<double>(result.context_length);
+  if (type == "dynamic") {
+    result.context_length = static_cast<int64_t>(context * scaling.factor);
+  } else if (type == "linear") {
+    scaling.original_context = std::max<int64_t>(1, static_cast<int64_t>(context / scaling.factor));
   }
   return absl::OkStatus();
 }
@@ -160,7 +199,11 @@ absl::Status ReadRope(const Json& config, const std::string& path, ModelConfig& 
     const std::string type = rope_reader.String("rope_type", rope_reader.String("type", "default"));
     result.rope_theta = rope_reader.Double("rope_theta", result.rope_theta);
     MOE_RETURN_IF_ERROR(rope_reader.status());
-    if (type != "default") return Unsupported(path, field, rope, "null (plain rotary embeddings)");
+    if (type == "default" || !result.rope_scaling.type.empty()) continue;
+    if (type != "linear" && type != "dynamic" && type != "llama3") {
+      return Unsupported(path, field, rope, "null, linear, dynamic or llama3");
+    }
+    MOE_RETURN_IF_ERROR(ReadRopeScaling(rope, type, path + ": " + field, result));
   }
   return reader.status();
 }
@@ -256,12 +299,39 @@ absl::Status ReadExtensions(const Json& config, const std::string& path, MoeConf
   return reader.status();
 }
 
+// "gate_type" with its "calculator_type": the published code can run these two pairs.
+absl::Status ReadGateType(const Json& config, const std::string& path, MoeConfig& moe) {
+  JsonReader reader(config, path);
+  const std::string gate = reader.String("gate_type", kTopKGate);
+  const bool is_switch = gate == kSwitchGate;
+  const char* expected = is_switch ? kSwitchCalculator : kTopKCalculator;
+  const std::string calculator = reader.String("calculator_type", expected);
+  const double capacity_factor = reader.Double("capacity_factor", kPublishedCapacity);
+  const bool drops = reader.Bool("drop_tokens", true);
+  const std::string padding = reader.String("dropped_padding", "zero");
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (!is_switch && gate != kTopKGate) {
+    return Unsupported(path, "gate_type", gate, fmt::format("{} or {}", kTopKGate, kSwitchGate));
+  }
+  if (calculator != expected) {
+    return Unsupported(path, "calculator_type", calculator,
+                       fmt::format("{} with gate_type {}", expected, gate));
+  }
+  if (!is_switch) return absl::OkStatus();
+  moe.gate = "switch";
+  if (!drops) return absl::OkStatus();
+  if (padding != "zero") return Unsupported(path, "dropped_padding", padding, "zero");
+  moe.capacity_factor = capacity_factor;
+  return CheckPositive(path, "capacity_factor", capacity_factor);
+}
+
 absl::Status ReadMoe(const Json& config, const std::string& path, ModelConfig& result) {
   JsonReader reader(config, path);
   MoeConfig& moe = result.moe;
   moe.num_experts = reader.Int("num_experts", 16);
   moe.top_k = reader.Int("num_selects", 4);
   moe.gate_network = reader.String("gate_network", "mlp");
+  MOE_RETURN_IF_ERROR(ReadGateType(config, path, moe));
   const bool use_balance = reader.Bool("gate_use_balance", true);
   const double balance_loss_weight = reader.Double("gate_balance_loss_weight", 0.01);
   moe.balance_loss_weight = use_balance ? balance_loss_weight : 0.0;
@@ -372,6 +442,23 @@ absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string&
   return result;
 }
 
+Json RopeScalingToHf(const ModelConfig& config) {
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.type.empty()) return nullptr;
+  Json json = {{"rope_type", scaling.type}, {"factor", scaling.factor}};
+  if (scaling.type == "llama3") {
+    json.update({{"low_freq_factor", scaling.low_freq_factor},
+                 {"high_freq_factor", scaling.high_freq_factor},
+                 {"original_max_position_embeddings", scaling.original_context}});
+  }
+  return json;
+}
+
+int64_t MaxPositionEmbeddings(const ModelConfig& config) {
+  return config.rope_scaling.type == "dynamic" ? config.rope_scaling.original_context
+                                               : config.context_length;
+}
+
 Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype) {
   const auto token_id = [](int64_t id) { return id < 0 ? Json(nullptr) : Json(id); };
   Json json = {
@@ -386,11 +473,11 @@ Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype) {
       {"num_key_value_heads", config.num_kv_heads},
       {"head_dim", config.head_dim},
       {"hidden_act", "silu"},
-      {"max_position_embeddings", config.context_length},
+      {"max_position_embeddings", MaxPositionEmbeddings(config)},
       {"initializer_range", 0.02},
       {"rms_norm_eps", config.rms_norm_eps},
       {"rope_theta", config.rope_theta},
-      {"rope_scaling", nullptr},
+      {"rope_scaling", RopeScalingToHf(config)},
       {"attention_bias", false},
       {"attention_dropout", 0.0},
       {"pretraining_tp", 1},
@@ -410,21 +497,21 @@ Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype) {
       {"num_experts", moe.num_experts},
       {"num_selects", moe.top_k},
       {"size_experts", Json(static_cast<size_t>(config.num_layers), Json(layer))},
-      {"gate_type", "TopKBalancedNoisyGate"},
+      {"gate_type", moe.is_switch() ? kSwitchGate : kTopKGate},
       {"gate_network", moe.gate_network},
       {"gate_use_softmax", true},
       {"gate_use_balance", true},
       {"gate_balance_loss_weight", moe.balance_loss_weight},
       {"gate_add_noise", moe.add_noise},
       {"gate_noise_epsilon", moe.noise_epsilon},
-      {"calculator_type", "UniversalCalculator"},
+      {"calculator_type", moe.is_switch() ? kSwitchCalculator : kTopKCalculator},
       {"multiply_gate_scores", true},
       {"score_scale_factor", moe.layer_scale_factors.empty() ? Json(moe.score_scale_factor)
                                                              : Json(moe.layer_scale_factors)},
       {"add_weight_norm", moe.learn_scale},
-      {"drop_tokens", true},
+      {"drop_tokens", !moe.is_switch() || moe.capacity_factor > 0},
       {"dropped_padding", "zero"},
-      {"capacity_factor", 1.25},
+      {"capacity_factor", moe.capacity_factor > 0 ? moe.capacity_factor : kPublishedCapacity},
   });
   if (HasExtensions(moe)) {
     json.update({{"architectures", {"LlamaMoEExtendedForCausalLM"}},

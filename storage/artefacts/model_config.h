@@ -21,6 +21,10 @@ struct MoeConfig {
   int64_t top_k = 0;                 // "num_selects"
   int64_t expert_width = 0;          // FFN width of one expert; "size_experts" when all are equal
   std::string gate_network = "mlp";  // "mlp" or "linear"
+  std::string gate = "noisy-top-k";  // or "switch"; "gate_type"
+  // Of a switch gate: an expert takes at most so many equal shares of the tokens; 0: no limit.
+  // "capacity_factor" with "drop_tokens"
+  double capacity_factor = 0;
   double score_scale_factor = 1.0;
   std::vector<double> layer_scale_factors = {};  // one per layer instead, or empty
   bool learn_scale = false;  // a weight of each layer instead of the factor; "add_weight_norm"
@@ -32,10 +36,22 @@ struct MoeConfig {
   bool add_noise = true;
   double noise_epsilon = 0.01;
 
+  bool is_switch() const { return gate == "switch"; }
+  // Whether a gate learns how much noise it adds.
+  bool has_noise_weight() const { return add_noise && !is_switch(); }
   // The constant factor of `layer`; without meaning where the scale is learned.
   double ScaleFactor(int64_t layer) const {
     return layer_scale_factors.empty() ? score_scale_factor : layer_scale_factors[layer];
   }
+};
+
+// Rotary positions beyond those that the model was first trained on, as transformers defines them.
+struct RopeScaling {
+  std::string type = {};  // "": none; "linear", "dynamic" or "llama3"
+  double factor = 1.0;
+  double low_freq_factor = 1.0;  // llama3
+  double high_freq_factor = 4.0;
+  int64_t original_context = 0;  // positions that the model was first trained on
 };
 
 struct ModelConfig {
@@ -49,6 +65,7 @@ struct ModelConfig {
   int64_t context_length = 0;  // "max_position_embeddings"
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000.0;
+  RopeScaling rope_scaling = {};
   bool tie_word_embeddings = false;
   int64_t bos_token_id = -1;  // -1: none
   int64_t eos_token_id = -1;
@@ -65,11 +82,17 @@ struct ModelConfig {
 
 // From a Hugging Face config.json (model_type llama, mistral, llama_moe or llama_moe_extended).
 // INVALID_ARGUMENT names the field where one is missing, out of range, or asks for what is not
-// supported (rope_scaling, biases, another activation than silu, experts of unequal size).
+// supported (other rope_scaling than the above, biases, another activation than silu, experts of
+// unequal size).
 absl::StatusOr<ModelConfig> ParseHfConfig(const Json& config, const std::string& path);
 // The published layout of LlamaConfig or LlamaMoEConfig (docs/formats/model.md), with
 // "torch_dtype" as given.
 Json ToHfConfig(const ModelConfig& config, const std::string& torch_dtype);
+
+// "rope_scaling" of a Hugging Face config, null where there is none; and the
+// "max_position_embeddings" that go with it.
+Json RopeScalingToHf(const ModelConfig& config);
+int64_t MaxPositionEmbeddings(const ModelConfig& config);
 
 // From the metadata of a GGUF file of the architecture `llama`. INVALID_ARGUMENT as above.
 absl::StatusOr<ModelConfig> ParseGgufConfig(const GgufFile& file);

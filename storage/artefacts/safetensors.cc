@@ -1,5 +1,8 @@
 #include "storage/artefacts/safetensors.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -21,6 +24,11 @@ constexpr struct {
   size_t size;
 } kDTypes[] = {{DType::kF32, "F32", 4}, {DType::kF16, "F16", 2}, {DType::kBf16, "BF16", 2},
                {DType::kI64, "I64", 8}, {DType::kI32, "I32", 4}, {DType::kU8, "U8", 1}};
+
+uint64_t PageBytes() {
+  static const auto bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
 
 std::optional<DType> FindDType(const std::string& name) {
   for (const auto& entry : kDTypes) {
@@ -196,6 +204,21 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   MOE_RETURN_IF_ERROR(CheckCoverage(result.tensors_, path, data_start, file_size));
   for (size_t i = 0; i < result.tensors_.size(); ++i) result.by_name_[result.tensors_[i].name] = i;
   return result;
+}
+
+// Both are hints: what the kernel answers changes nothing.
+void SafetensorsFile::WillRead(const TensorInfo& tensor) const {
+  const uint64_t begin = tensor.offset / PageBytes() * PageBytes();
+  (void)::madvise(const_cast<uint8_t*>(file_.data()) + begin,
+                  tensor.offset + tensor.size_bytes - begin, MADV_WILLNEED);
+}
+
+void SafetensorsFile::HaveRead(const TensorInfo& tensor) const {
+  // Whole pages alone: the first and the last may hold a neighbour's values too.
+  const uint64_t begin = (tensor.offset + PageBytes() - 1) / PageBytes() * PageBytes();
+  const uint64_t end = (tensor.offset + tensor.size_bytes) / PageBytes() * PageBytes();
+  if (begin >= end) return;
+  (void)::madvise(const_cast<uint8_t*>(file_.data()) + begin, end - begin, MADV_DONTNEED);
 }
 
 const TensorInfo* SafetensorsFile::Find(const std::string& name) const {

@@ -42,6 +42,11 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // Valid as long as this object lives.
   const uint8_t* data(const TensorInfo& tensor) const { return file_.data() + tensor.offset; }
+  // Hints for reading a file that is larger than memory should hold. WillRead starts reading the
+  // tensor from the disk; HaveRead takes its pages out of this process, so that they do not count
+  // as its memory (reading them again is allowed).
+  void WillRead(const TensorInfo& tensor) const;
+  void HaveRead(const TensorInfo& tensor) const;
 
  private:
   MappedFile file_;

@@ -64,6 +64,21 @@ void Batch::PutRendezvous(uint64_t job, int32_t attempt, const std::string& key,
 void Batch::PutToken(const std::string& token_sha256, const v1::Token& token) {
   Put(Family::kTokens, token_sha256, token.SerializeAsString());
 }
+void Batch::PutWorker(const std::string& worker_id, const v1::WorkerRecord& record) {
+  Put(Family::kWorkers, worker_id, record.SerializeAsString());
+}
+void Batch::DeleteWorker(const std::string& worker_id) {
+  writes_.push_back({Family::kWorkers, worker_id, std::nullopt, false});
+}
+void Batch::PutLedger(uint64_t job, int32_t attempt, const v1::AttemptLedger& ledger) {
+  Put(Family::kLedgers, AttemptKey(job, attempt), ledger.SerializeAsString());
+}
+void Batch::TakeNoteOfRestore() {
+  writes_.push_back({Family::kMeta, kRestoredKey, std::nullopt, false});
+}
+void Batch::PutAudit(const v1::AuditEntry& entry) {
+  Put(Family::kAudit, AuditKey(entry.seq()), entry.SerializeAsString());
+}
 void Batch::DeleteAttempt(uint64_t job, int32_t attempt) {
   const std::string prefix = AttemptKey(job, attempt);
   writes_.push_back({Family::kAttempts, prefix, std::nullopt, false});

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moe/v1/access_service.pb.h"
+#include "moe/v1/audit.pb.h"
 #include "moe/v1/job.pb.h"
 #include "moe/v1/record.pb.h"
 #include "moe/v1/sampler.pb.h"
@@ -14,7 +16,7 @@
 
 namespace moe::storage {
 
-// Column families of the store. The names in store.cc are stored; these numbers are not.
+// Column families of the store. The names in database.cc are stored; these numbers are not.
 enum class Family {
   kMeta,
   kJobs,
@@ -28,8 +30,11 @@ enum class Family {
   kRendezvous,
   kTokens,
   kSampler,
+  kWorkers,
+  kLedgers,
+  kAudit,
 };
-inline constexpr int kNumFamilies = 12;
+inline constexpr int kNumFamilies = 15;
 
 // A list of writes, in order; plain data until Store::Commit. Later writes of a key win.
 class Batch {
@@ -40,6 +45,9 @@ class Batch {
     std::optional<std::string> value;  // absent: delete the key
     bool delete_prefix = false;        // delete every key that starts with `key`
   };
+
+  Batch() = default;
+  explicit Batch(std::vector<Write> writes) : writes_(std::move(writes)) {}
 
   void PutRevision(int64_t revision);
   void PutNextJob(uint64_t number);
@@ -60,6 +68,13 @@ class Batch {
                      const std::string& value);
   // Under the SHA-256 of its text.
   void PutToken(const std::string& token_sha256, const v1::Token& token);
+  // What an operator said of a worker.
+  void PutWorker(const std::string& worker_id, const v1::WorkerRecord& record);
+  void DeleteWorker(const std::string& worker_id);
+  // Where the time of an attempt went; kept when the attempt is dropped.
+  void PutLedger(uint64_t job, int32_t attempt, const v1::AttemptLedger& ledger);
+  void TakeNoteOfRestore();
+  void PutAudit(const v1::AuditEntry& entry);
   // Drops an attempt's record, its ranks' records and its rendezvous; its log stays.
   void DeleteAttempt(uint64_t job, int32_t attempt);
 

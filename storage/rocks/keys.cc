@@ -77,6 +77,12 @@ std::string ArtefactKey(const std::string& name, int32_t version) {
   return key;
 }
 
+std::string AuditKey(int64_t seq) {
+  std::string key;
+  AppendU64(static_cast<uint64_t>(seq), &key);
+  return key;
+}
+
 std::string VersionCounterKey(const std::string& name) { return "version/" + name; }
 
 }  // namespace moe::storage

@@ -29,6 +29,9 @@ std::string RankRecordKey(const RankKey& rank);
 std::string LogKey(const RankKey& rank, int64_t offset);
 std::string RendezvousKey(uint64_t job, int32_t attempt, const std::string& key);
 std::string ArtefactKey(const std::string& name, int32_t version);
+std::string AuditKey(int64_t seq);
+// In `meta`: when the store was brought back from a backup, until a coordinator has taken note.
+inline constexpr char kRestoredKey[] = "restored_unix_millis";
 std::string VersionCounterKey(const std::string& name);
 
 }  // namespace moe::storage

@@ -1,112 +1,38 @@
 #include "storage/rocks/store.h"
 
-#include <rocksdb/db.h>
-#include <rocksdb/options.h>
 #include <rocksdb/write_batch.h>
 
-#include <array>
-#include <limits>
 #include <random>
 
-#include "common/check.h"
-#include "common/file.h"
 #include "common/status.h"
+#include "storage/rocks/database.h"
 
 namespace moe::storage {
 namespace {
-
-// In the order of enum Family. Stored: append only.
-constexpr std::array<const char*, kNumFamilies> kFamilyNames = {
-    "meta", "jobs",     "events", "request_ids", "artefacts", "steps",
-    "logs", "attempts", "ranks",  "rendezvous",  "tokens",    "sampler"};
-
-absl::Status FromRocks(const rocksdb::Status& status, const std::string& what) {
-  if (status.ok()) return absl::OkStatus();
-  if (status.IsCorruption()) {
-    return DataLoss("{}: {}; restore the store from a backup", what, status.ToString());
-  }
-  if (status.IsNoSpace()) {
-    return ResourceExhausted("{}: {}; free space on the disk of the data directory", what,
-                             status.ToString());
-  }
-  return Internal("{}: {}", what, status.ToString());
-}
 
 std::string RandomId() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
 }
 
-// The smallest key that is greater than every key that starts with `prefix`; empty for none.
-std::string PrefixEnd(std::string prefix) {
-  while (!prefix.empty() && static_cast<uint8_t>(prefix.back()) == 0xff) prefix.pop_back();
-  if (!prefix.empty()) prefix.back() = static_cast<char>(static_cast<uint8_t>(prefix.back()) + 1);
-  return prefix;
-}
-
 }  // namespace
 
 class Store::Impl {
  public:
-  ~Impl() {
-    if (db == nullptr) return;
-    for (rocksdb::ColumnFamilyHandle* handle : handles) {
-      if (handle != nullptr) (void)db->DestroyColumnFamilyHandle(handle);
-    }
-    (void)db->Close();
-  }
-
-  rocksdb::ColumnFamilyHandle* handle(Family family) const {
-    return handles[static_cast<size_t>(family)];
-  }
-
-  absl::StatusOr<std::optional<std::string>> Get(Family family, const std::string& key) const {
-    std::string value;
-    const rocksdb::Status status = db->Get(rocksdb::ReadOptions(), handle(family), key, &value);
-    if (status.IsNotFound()) return std::optional<std::string>();
-    MOE_RETURN_IF_ERROR(FromRocks(status, "cannot read from the store " + path));
-    return std::optional<std::string>(std::move(value));
-  }
-
-  absl::StatusOr<uint64_t> GetNumber(const std::string& key, uint64_t fallback) const {
-    MOE_ASSIGN_OR_RETURN(const auto value, Get(Family::kMeta, key));
-    if (!value.has_value()) return fallback;
-    if (value->size() != 8) {
-      return DataLoss("the store {} holds {} bytes under meta/{}, not 8", path, value->size(), key);
-    }
-    return ReadU64(*value, 0);
-  }
-
-  // Visits keys from `from` on that start with `prefix`, until `visit` returns false.
-  absl::Status Scan(Family family, const std::string& prefix, const std::string& from,
-                    const std::function<absl::StatusOr<bool>(const std::string&,
-                                                             const rocksdb::Slice&)>& visit) const {
-    rocksdb::ReadOptions options;
-    const std::string end = PrefixEnd(prefix);
-    const rocksdb::Slice upper_bound(end);
-    if (!end.empty()) options.iterate_upper_bound = &upper_bound;
-    std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(options, handle(family)));
-    for (it->Seek(from); it->Valid(); it->Next()) {
-      MOE_ASSIGN_OR_RETURN(const bool go_on, visit(it->key().ToString(), it->value()));
-      if (!go_on) return absl::OkStatus();
-    }
-    return FromRocks(it->status(), "cannot read from the store " + path);
-  }
+  explicit Impl(std::unique_ptr<Database> database) : db(std::move(database)) {}
 
   template <typename Message>
   absl::StatusOr<Message> Parse(Family family, const rocksdb::Slice& value) const {
     Message message;
     if (!message.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
-      return DataLoss("the store {} holds a damaged {} record; restore it from a backup", path,
-                      kFamilyNames[static_cast<size_t>(family)]);
+      return DataLoss("the store {} holds a damaged {} record; restore it from a backup",
+                      db->path(), FamilyName(family));
     }
     return message;
   }
 
-  std::string path;
+  const std::unique_ptr<Database> db;
   std::string store_id;
-  std::unique_ptr<rocksdb::DB> db;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
 };
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -115,71 +41,31 @@ Store::~Store() = default;
 const std::string& Store::store_id() const { return impl_->store_id; }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const Options& options) {
-  MOE_RETURN_IF_ERROR(MakeDirectories(options.path));
-
-  rocksdb::DBOptions db_options;
-  db_options.create_if_missing = true;
-  db_options.create_missing_column_families = true;
-  // A torn last record is a write that was never acknowledged; damage before it is an error.
-  db_options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  db_options.max_total_wal_size = 64 << 20;
-  db_options.keep_log_file_num = 4;
-  db_options.max_log_file_size = 4 << 20;
-  db_options.max_background_jobs = 2;
-  rocksdb::ColumnFamilyOptions family_options;
-  family_options.write_buffer_size = 8 << 20;
-
-  std::vector<rocksdb::ColumnFamilyDescriptor> families = {
-      {rocksdb::kDefaultColumnFamilyName, family_options}};
-  for (const char* name : kFamilyNames) families.emplace_back(name, family_options);
-
-  auto impl = std::make_unique<Impl>();
-  impl->path = options.path;
-  rocksdb::DB* db = nullptr;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  const rocksdb::Status opened =
-      rocksdb::DB::Open(db_options, options.path, families, &handles, &db);
-  if (!opened.ok()) {
-    const std::string text = opened.ToString();
-    if (opened.IsInvalidArgument() &&
-        text.find("Column families not opened") != std::string::npos) {
-      return FailedPrecondition(
-          "the store {} was written by a newer moe-coordinator ({}); run that version, or choose "
-          "another data directory",
-          options.path, text);
-    }
-    if (opened.IsIOError() && text.find("lock") != std::string::npos) {
-      return FailedPrecondition(
-          "the store {} is in use by another process ({}); stop the moe-coordinator that has it, "
-          "or choose another data directory",
-          options.path, text);
-    }
-    return FromRocks(opened, "cannot open the store " + options.path);
-  }
-  impl->db.reset(db);
-  (void)db->DestroyColumnFamilyHandle(handles.front());  // "default" is not used
-  impl->handles.assign(handles.begin() + 1, handles.end());
-
-  MOE_ASSIGN_OR_RETURN(const uint64_t version, impl->GetNumber("schema_version", 0));
+  MOE_ASSIGN_OR_RETURN(std::unique_ptr<Database> database,
+                       Database::Open(options.path, options.env));
+  auto impl = std::make_unique<Impl>(std::move(database));
+  const Database& db = *impl->db;
+  MOE_ASSIGN_OR_RETURN(const uint64_t version, db.GetNumber("schema_version", 0));
   if (version > kSchemaVersion) {
     return FailedPrecondition(
         "the store {} has schema version {}, this moe-coordinator knows up to {}; run the version "
         "that wrote it, or choose another data directory",
         options.path, version, kSchemaVersion);
   }
-  // Version 1 has no tokens; opening has made the column family, and that is all of the migration.
+  // Version 1 has no tokens, version 2 no audit journal; opening has made the column families, and
+  // that is all of the migration.
   if (version < kSchemaVersion) {
     std::string number;
     AppendU64(kSchemaVersion, &number);
     rocksdb::WriteBatch batch;
-    (void)batch.Put(impl->handle(Family::kMeta), "schema_version", number);
-    if (version == 0) (void)batch.Put(impl->handle(Family::kMeta), "store_id", RandomId());
+    (void)batch.Put(db.handle(Family::kMeta), "schema_version", number);
+    if (version == 0) (void)batch.Put(db.handle(Family::kMeta), "store_id", RandomId());
     rocksdb::WriteOptions write;
     write.sync = true;
     MOE_RETURN_IF_ERROR(
-        FromRocks(db->Write(write, &batch), "cannot set up the store " + options.path));
+        FromRocks(db.rocks()->Write(write, &batch), "cannot set up the store " + options.path));
   }
-  MOE_ASSIGN_OR_RETURN(const auto store_id, impl->Get(Family::kMeta, "store_id"));
+  MOE_ASSIGN_OR_RETURN(const auto store_id, db.Get(Family::kMeta, "store_id"));
   impl->store_id = store_id.value_or("");
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
@@ -187,7 +73,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const Options& options) {
 absl::Status Store::Commit(const Batch& batch) {
   rocksdb::WriteBatch writes;
   for (const Batch::Write& write : batch.writes()) {
-    rocksdb::ColumnFamilyHandle* family = impl_->handle(write.family);
+    rocksdb::ColumnFamilyHandle* family = impl_->db->handle(write.family);
     rocksdb::Status status;
     if (write.delete_prefix) {
       status = writes.DeleteRange(family, write.key, PrefixEnd(write.key));
@@ -200,28 +86,63 @@ absl::Status Store::Commit(const Batch& batch) {
   }
   rocksdb::WriteOptions options;
   options.sync = true;
-  return FromRocks(impl_->db->Write(options, &writes), "cannot write to the store " + impl_->path);
+  return FromRocks(impl_->db->rocks()->Write(options, &writes),
+                   "cannot write to the store " + impl_->db->path());
+}
+
+absl::StatusOr<Backup> Store::BackUp(const std::string& folder, int keep) const {
+  return AddBackup(*impl_->db, folder, keep);
+}
+
+absl::StatusOr<bool> Store::is_restored() const {
+  MOE_ASSIGN_OR_RETURN(const uint64_t when, impl_->db->GetNumber(kRestoredKey, 0));
+  return when != 0;
+}
+
+absl::StatusOr<std::vector<v1::AuditEntry>> Store::ListAudit(int64_t after_seq, int limit) const {
+  std::vector<v1::AuditEntry> entries;
+  MOE_RETURN_IF_ERROR(impl_->db->Scan(
+      Family::kAudit, "", AuditKey(after_seq + 1),
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        if (static_cast<int>(entries.size()) >= limit) return false;
+        MOE_ASSIGN_OR_RETURN(v1::AuditEntry entry,
+                             impl_->Parse<v1::AuditEntry>(Family::kAudit, value));
+        entries.push_back(std::move(entry));
+        return true;
+      }));
+  return entries;
+}
+
+absl::StatusOr<std::optional<v1::AuditEntry>> Store::LastAudit() const {
+  std::unique_ptr<rocksdb::Iterator> it(
+      impl_->db->rocks()->NewIterator(rocksdb::ReadOptions(), impl_->db->handle(Family::kAudit)));
+  it->SeekToLast();
+  MOE_RETURN_IF_ERROR(FromRocks(it->status(), "cannot read from the store " + impl_->db->path()));
+  if (!it->Valid()) return std::optional<v1::AuditEntry>();
+  MOE_ASSIGN_OR_RETURN(v1::AuditEntry entry,
+                       impl_->Parse<v1::AuditEntry>(Family::kAudit, it->value()));
+  return std::optional<v1::AuditEntry>(std::move(entry));
 }
 
 absl::StatusOr<Store::Counters> Store::ReadCounters() const {
   Counters counters;
-  MOE_ASSIGN_OR_RETURN(const uint64_t revision, impl_->GetNumber("revision", 0));
+  MOE_ASSIGN_OR_RETURN(const uint64_t revision, impl_->db->GetNumber("revision", 0));
   counters.revision = static_cast<int64_t>(revision);
-  MOE_ASSIGN_OR_RETURN(counters.next_job, impl_->GetNumber("next_job", 1));
-  MOE_ASSIGN_OR_RETURN(counters.next_pipeline, impl_->GetNumber("next_pipeline", 1));
+  MOE_ASSIGN_OR_RETURN(counters.next_job, impl_->db->GetNumber("next_job", 1));
+  MOE_ASSIGN_OR_RETURN(counters.next_pipeline, impl_->db->GetNumber("next_pipeline", 1));
   const std::string prefix = VersionCounterKey("");
-  MOE_RETURN_IF_ERROR(
-      impl_->Scan(Family::kMeta, prefix, prefix,
-                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-                    counters.last_artefact_version[key.substr(prefix.size())] =
-                        static_cast<int32_t>(ReadU64(value.ToString(), 0));
-                    return true;
-                  }));
+  MOE_RETURN_IF_ERROR(impl_->db->Scan(
+      Family::kMeta, prefix, prefix,
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        counters.last_artefact_version[key.substr(prefix.size())] =
+            static_cast<int32_t>(ReadU64(value.ToString(), 0));
+        return true;
+      }));
   return counters;
 }
 
 absl::Status Store::ForEachJob(const std::function<void(uint64_t, v1::JobRecord)>& visit) const {
-  return impl_->Scan(
+  return impl_->db->Scan(
       Family::kJobs, "", "",
       [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
         MOE_ASSIGN_OR_RETURN(v1::JobRecord record,
@@ -232,7 +153,7 @@ absl::Status Store::ForEachJob(const std::function<void(uint64_t, v1::JobRecord)
 }
 
 absl::Status Store::ForEachArtefact(const std::function<void(v1::ArtefactRecord)>& visit) const {
-  return impl_->Scan(
+  return impl_->db->Scan(
       Family::kArtefacts, "", "",
       [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
         MOE_ASSIGN_OR_RETURN(v1::ArtefactRecord record,
@@ -244,7 +165,7 @@ absl::Status Store::ForEachArtefact(const std::function<void(v1::ArtefactRecord)
 
 absl::Status Store::ForEachAttempt(
     const std::function<void(uint64_t, int32_t, v1::AttemptRecord)>& visit) const {
-  return impl_->Scan(
+  return impl_->db->Scan(
       Family::kAttempts, "", "",
       [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
         MOE_ASSIGN_OR_RETURN(v1::AttemptRecord record,
@@ -256,7 +177,7 @@ absl::Status Store::ForEachAttempt(
 
 absl::Status Store::ForEachToken(
     const std::function<void(const std::string&, v1::Token)>& visit) const {
-  return impl_->Scan(
+  return impl_->db->Scan(
       Family::kTokens, "", "",
       [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
         MOE_ASSIGN_OR_RETURN(v1::Token token, impl_->Parse<v1::Token>(Family::kTokens, value));
@@ -265,8 +186,46 @@ absl::Status Store::ForEachToken(
       });
 }
 
+absl::Status Store::ForEachWorker(
+    const std::function<void(const std::string&, v1::WorkerRecord)>& visit) const {
+  return impl_->db->Scan(
+      Family::kWorkers, "", "",
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        MOE_ASSIGN_OR_RETURN(v1::WorkerRecord record,
+                             impl_->Parse<v1::WorkerRecord>(Family::kWorkers, value));
+        visit(key, std::move(record));
+        return true;
+      });
+}
+
+absl::Status Store::ForEachLedger(
+    const std::function<void(uint64_t, int32_t, v1::AttemptLedger)>& visit) const {
+  return impl_->db->Scan(
+      Family::kLedgers, "", "",
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        MOE_ASSIGN_OR_RETURN(v1::AttemptLedger ledger,
+                             impl_->Parse<v1::AttemptLedger>(Family::kLedgers, value));
+        visit(ReadU64(key, 0), static_cast<int32_t>(ReadU32(key, 8)), std::move(ledger));
+        return true;
+      });
+}
+
+absl::StatusOr<std::vector<std::pair<int32_t, v1::AttemptLedger>>> Store::ListLedgers(
+    uint64_t job) const {
+  std::vector<std::pair<int32_t, v1::AttemptLedger>> ledgers;
+  MOE_RETURN_IF_ERROR(impl_->db->Scan(
+      Family::kLedgers, JobKey(job), JobKey(job),
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        MOE_ASSIGN_OR_RETURN(v1::AttemptLedger ledger,
+                             impl_->Parse<v1::AttemptLedger>(Family::kLedgers, value));
+        ledgers.emplace_back(static_cast<int32_t>(ReadU32(key, 8)), std::move(ledger));
+        return true;
+      }));
+  return ledgers;
+}
+
 absl::Status Store::ForEachRank(const std::function<void(RankKey, v1::RankRecord)>& visit) const {
-  return impl_->Scan(
+  return impl_->db->Scan(
       Family::kRanks, "", "",
       [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
         MOE_ASSIGN_OR_RETURN(v1::RankRecord record,
@@ -280,7 +239,7 @@ absl::Status Store::ForEachRank(const std::function<void(RankKey, v1::RankRecord
 
 absl::Status Store::ForEachDecision(
     const std::function<void(uint64_t, v1::SamplerDecision)>& visit) const {
-  return impl_->Scan(
+  return impl_->db->Scan(
       Family::kSampler, "", "",
       [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
         MOE_ASSIGN_OR_RETURN(v1::SamplerDecision decision,
@@ -292,7 +251,7 @@ absl::Status Store::ForEachDecision(
 
 absl::StatusOr<std::optional<v1::RequestRecord>> Store::FindRequest(
     const std::string& request_id) const {
-  MOE_ASSIGN_OR_RETURN(const auto value, impl_->Get(Family::kRequestIds, request_id));
+  MOE_ASSIGN_OR_RETURN(const auto value, impl_->db->Get(Family::kRequestIds, request_id));
   if (!value.has_value()) return std::optional<v1::RequestRecord>();
   MOE_ASSIGN_OR_RETURN(v1::RequestRecord record,
                        impl_->Parse<v1::RequestRecord>(Family::kRequestIds, *value));
@@ -300,7 +259,7 @@ absl::StatusOr<std::optional<v1::RequestRecord>> Store::FindRequest(
 }
 
 absl::StatusOr<std::optional<v1::StepReport>> Store::FindStep(uint64_t job, int64_t step) const {
-  MOE_ASSIGN_OR_RETURN(const auto value, impl_->Get(Family::kSteps, StepKey(job, step)));
+  MOE_ASSIGN_OR_RETURN(const auto value, impl_->db->Get(Family::kSteps, StepKey(job, step)));
   if (!value.has_value()) return std::optional<v1::StepReport>();
   MOE_ASSIGN_OR_RETURN(v1::StepReport report, impl_->Parse<v1::StepReport>(Family::kSteps, *value));
   return std::optional<v1::StepReport>(std::move(report));
@@ -309,29 +268,29 @@ absl::StatusOr<std::optional<v1::StepReport>> Store::FindStep(uint64_t job, int6
 absl::StatusOr<std::vector<v1::JobEvent>> Store::ListEvents(uint64_t job,
                                                             int64_t after_revision) const {
   std::vector<v1::JobEvent> events;
-  MOE_RETURN_IF_ERROR(
-      impl_->Scan(Family::kEvents, JobKey(job), EventKey(job, after_revision + 1),
-                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-                    MOE_ASSIGN_OR_RETURN(v1::JobEvent event,
-                                         impl_->Parse<v1::JobEvent>(Family::kEvents, value));
-                    events.push_back(std::move(event));
-                    return true;
-                  }));
+  MOE_RETURN_IF_ERROR(impl_->db->Scan(
+      Family::kEvents, JobKey(job), EventKey(job, after_revision + 1),
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        MOE_ASSIGN_OR_RETURN(v1::JobEvent event,
+                             impl_->Parse<v1::JobEvent>(Family::kEvents, value));
+        events.push_back(std::move(event));
+        return true;
+      }));
   return events;
 }
 
 absl::StatusOr<std::vector<v1::StepReport>> Store::ListSteps(uint64_t job, int64_t after_step,
                                                              int limit) const {
   std::vector<v1::StepReport> steps;
-  MOE_RETURN_IF_ERROR(
-      impl_->Scan(Family::kSteps, JobKey(job), StepKey(job, after_step + 1),
-                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-                    if (static_cast<int>(steps.size()) >= limit) return false;
-                    MOE_ASSIGN_OR_RETURN(v1::StepReport step,
-                                         impl_->Parse<v1::StepReport>(Family::kSteps, value));
-                    steps.push_back(std::move(step));
-                    return true;
-                  }));
+  MOE_RETURN_IF_ERROR(impl_->db->Scan(
+      Family::kSteps, JobKey(job), StepKey(job, after_step + 1),
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        if (static_cast<int>(steps.size()) >= limit) return false;
+        MOE_ASSIGN_OR_RETURN(v1::StepReport step,
+                             impl_->Parse<v1::StepReport>(Family::kSteps, value));
+        steps.push_back(std::move(step));
+        return true;
+      }));
   return steps;
 }
 
@@ -339,12 +298,12 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> Store::ListRend
     uint64_t job, int32_t attempt) const {
   const std::string prefix = AttemptKey(job, attempt);
   std::vector<std::pair<std::string, std::string>> values;
-  MOE_RETURN_IF_ERROR(
-      impl_->Scan(Family::kRendezvous, prefix, prefix,
-                  [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
-                    values.emplace_back(key.substr(prefix.size()), value.ToString());
-                    return true;
-                  }));
+  MOE_RETURN_IF_ERROR(impl_->db->Scan(
+      Family::kRendezvous, prefix, prefix,
+      [&](const std::string& key, const rocksdb::Slice& value) -> absl::StatusOr<bool> {
+        values.emplace_back(key.substr(prefix.size()), value.ToString());
+        return true;
+      }));
   return values;
 }
 
@@ -352,7 +311,7 @@ absl::StatusOr<Store::LogPiece> Store::ReadLog(const RankKey& rank, int64_t offs
                                                int64_t max_bytes) const {
   const std::string prefix = RankRecordKey(rank);
   std::unique_ptr<rocksdb::Iterator> it(
-      impl_->db->NewIterator(rocksdb::ReadOptions(), impl_->handle(Family::kLogs)));
+      impl_->db->rocks()->NewIterator(rocksdb::ReadOptions(), impl_->db->handle(Family::kLogs)));
   it->SeekForPrev(LogKey(rank, offset));  // the chunk that holds `offset` starts at or before it
   LogPiece piece{.offset = offset, .bytes = ""};
   if (it->Valid() && it->key().starts_with(prefix)) {
@@ -364,7 +323,8 @@ absl::StatusOr<Store::LogPiece> Store::ReadLog(const RankKey& rank, int64_t offs
       piece.bytes.assign(chunk.data() + skip, static_cast<size_t>(size));
     }
   }
-  MOE_RETURN_IF_ERROR(FromRocks(it->status(), "cannot read a log from the store " + impl_->path));
+  MOE_RETURN_IF_ERROR(
+      FromRocks(it->status(), "cannot read a log from the store " + impl_->db->path()));
   return piece;
 }
 

@@ -20,17 +20,24 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "storage/rocks/backup.h"
 #include "storage/rocks/batch.h"
+
+namespace rocksdb {
+class Env;
+}  // namespace rocksdb
 
 namespace moe::storage {
 
 // What this program writes. A store with a greater version is refused.
-inline constexpr uint64_t kSchemaVersion = 2;
+inline constexpr uint64_t kSchemaVersion = 3;
 
 class Store {
  public:
   struct Options {
     std::string path;  // a folder of its own; made where it is missing
+    // Where the files are; null: on the machine's disks. Outlives the store.
+    rocksdb::Env* env = nullptr;
   };
 
   // Sequences that outlive restarts, so that no id is ever used twice.
@@ -55,8 +62,16 @@ class Store {
   // takes no more writes. Concurrent commits share syncs (RocksDB groups them).
   absl::Status Commit(const Batch& batch);
 
+  // Adds a backup to `folder` and keeps the `keep` newest (backup.h), while the store goes on: it
+  // holds what was committed before the call, and perhaps more. Takes its time.
+  absl::StatusOr<Backup> BackUp(const std::string& folder, int keep) const;
+
   // Random and unique; ties an artefact root to its store.
   const std::string& store_id() const;
+
+  // Whether the store was brought back from a backup and nobody has taken note since: there may be
+  // artefacts that it does not know (Batch::TakeNoteOfRestore).
+  absl::StatusOr<bool> is_restored() const;
 
   absl::StatusOr<Counters> ReadCounters() const;
 
@@ -68,14 +83,27 @@ class Store {
   // `token_sha256` is the key that the token was put under.
   absl::Status ForEachToken(
       const std::function<void(const std::string& token_sha256, v1::Token)>& visit) const;
+  absl::Status ForEachWorker(
+      const std::function<void(const std::string& worker_id, v1::WorkerRecord)>& visit) const;
+  // By job, then by attempt.
+  absl::Status ForEachLedger(
+      const std::function<void(uint64_t, int32_t, v1::AttemptLedger)>& visit) const;
   absl::Status ForEachRank(const std::function<void(RankKey, v1::RankRecord)>& visit) const;
 
   // By job, then by version.
   absl::Status ForEachDecision(
       const std::function<void(uint64_t, v1::SamplerDecision)>& visit) const;
 
+  // At most `limit` entries of the audit journal above `after_seq`, in order.
+  absl::StatusOr<std::vector<v1::AuditEntry>> ListAudit(int64_t after_seq, int limit) const;
+  // The newest one; nothing for an empty journal.
+  absl::StatusOr<std::optional<v1::AuditEntry>> LastAudit() const;
+
   absl::StatusOr<std::optional<v1::RequestRecord>> FindRequest(const std::string& request_id) const;
   absl::StatusOr<std::optional<v1::StepReport>> FindStep(uint64_t job, int64_t step) const;
+  // The ledgers of a job's attempts, oldest first.
+  absl::StatusOr<std::vector<std::pair<int32_t, v1::AttemptLedger>>> ListLedgers(
+      uint64_t job) const;
   // Events of a job with a revision above `after_revision`, oldest first.
   absl::StatusOr<std::vector<v1::JobEvent>> ListEvents(uint64_t job, int64_t after_revision) const;
   // At most `limit` steps of a job above `after_step`, in order.

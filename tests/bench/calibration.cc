@@ -25,8 +25,10 @@
 #include "worker/construction/build.h"
 #include "worker/construction/calibrate.h"
 #include "worker/construction/calibration_sample.h"
+#include "worker/construction/partition_model.h"
 #include "worker/evaluation/perplexity.h"
 #include "worker/model/model.h"
+#include "worker/model/weight_source.h"
 #include "worker/model/weights.h"
 
 namespace moe {
@@ -75,32 +77,44 @@ class Bench {
     Mixture made{.config = Must(construction::MoeConfigFor(dense_.config, moe)), .parameters = {}};
     const auto partition = construction::IndependentRandom(
         dense_.config.num_layers, dense_.config.intermediate_size, kExperts, kSeed);
-    made.parameters = construction::BuildMoe(dense_.config, dense_.parameters, made.config,
-                                             partition, kSeed, [](int64_t) {});
+    made.parameters =
+        construction::BuildMoe(dense_.config, dense_.parameters, made.config, partition, kSeed);
     return made;
   }
 
-  Mixture Calibrated(int64_t shared, int64_t dense_layers, bool compensate, bool mean_vector,
-                     const std::string& gate_network) const {
-    const int64_t width = dense_.config.intermediate_size / kExperts;
-    const construction::CalibrationOptions options{.fit = {.num_experts = kExperts - shared,
-                                                           .top_k = kTopK - shared,
-                                                           .shared_width = shared * width,
-                                                           .compensate = compensate,
-                                                           .mean_vector = mean_vector},
-                                                   .gate_network = gate_network,
-                                                   .num_dense_layers = dense_layers};
-    const auto split = [&](int64_t layer, const std::vector<int64_t>& neurons) {
-      auto experts = construction::IndependentRandomLayer(layer, std::ssize(neurons),
-                                                          options.fit.num_experts, kSeed)
-                         .experts;
-      for (auto& expert : experts) {
-        for (int64_t& neuron : expert) neuron = neurons[neuron];
-      }
-      return experts;
-    };
+  // Parts of the recommended calibration that a row leaves out or changes.
+  struct Parts {
+    construction::Method method = construction::Method::kIndependentRandom;
+    int64_t shared = 2;  // of the 4
+    int64_t dense_layers = 3;
+    bool compensate = true, fit_experts = false, mean_vector = false;
+    std::string gate_network = "linear";
+  };
+
+  Mixture Calibrated(const Parts& parts) const {
+    const artefacts::ModelConfig& config = dense_.config;
+    const auto weights = model::ArenaWeights(config, dense_.parameters);
+    construction::MethodOptions method{.method = parts.method,
+                                       .num_experts = kExperts - parts.shared,
+                                       .expert_width = config.intermediate_size / kExperts,
+                                       .seed = kSeed};
+    method.kmeans.restarts = 2;
+    const std::vector<construction::Neurons> shared = construction::ImportantNeurons(
+        config, dense_.parameters, sample_BS_, parts.shared * method.expert_width);
+    construction::Partition partition;
+    for (int64_t i = 0; i < config.num_layers; ++i) {
+      partition.layers.push_back(construction::PartitionLayer(
+          *weights, method, i, construction::NeuronsBut(shared[i], config.intermediate_size)));
+      partition.layers.back().shared = shared[i];
+    }
+    const construction::CalibrationOptions options{.fit = {.top_k = kTopK - parts.shared,
+                                                           .compensate = parts.compensate,
+                                                           .fit_experts = parts.fit_experts,
+                                                           .mean_vector = parts.mean_vector},
+                                                   .gate_network = parts.gate_network,
+                                                   .num_dense_layers = parts.dense_layers};
     construction::CalibratedModel made =
-        construction::Calibrate(dense_.config, dense_.parameters, options, sample_BS_, split,
+        construction::Calibrate(config, dense_.parameters, options, partition, sample_BS_,
                                 [](int64_t, int64_t) { return true; });
     for (size_t i = 0; i < made.layers.size(); ++i) {
       const construction::CalibratedLayer& layer = made.layers[i];
@@ -108,7 +122,12 @@ class Bench {
                    layer.stays_dense ? " dense" : "", layer.sensitivity, layer.relative_error,
                    layer.scale);
     }
-    return {.config = made.config, .parameters = made.parameters};
+    return {.config = made.config,
+            .parameters = Must(construction::BuildArena(
+                *weights, made.config, {},
+                [&](int64_t layer) -> absl::StatusOr<construction::LayerPlan> {
+                  return made.plans[layer];
+                }))};
   }
 
  private:
@@ -141,24 +160,24 @@ int Main(const std::string& model, const std::string& dataset, int threads, bool
     bool is_quick = false;
     bool is_recommended = false;
   };
+  const auto calibrated = [&](const Bench::Parts& parts) {
+    return [&bench, parts] { return bench.Calibrated(parts); };
+  };
   const std::vector<Row> rows = {
       {"paper: random experts, random gate, scale 4", [&] { return bench.AsPublished(4); }, true},
       {"the same, scale 6", [&] { return bench.AsPublished(6); }},
-      {"fitted gate and scale", [&] { return bench.Calibrated(0, 0, false, false, "linear"); },
-       true},
-      {"+ mean vector", [&] { return bench.Calibrated(0, 0, false, true, "linear"); }},
-      {"fitted gate and scale, 2 of 4 experts shared",
-       [&] { return bench.Calibrated(2, 0, false, false, "linear"); }, true},
-      {"+ mean vector", [&] { return bench.Calibrated(2, 0, false, true, "linear"); }},
-      {"+ compensation", [&] { return bench.Calibrated(2, 0, true, false, "linear"); }},
-      {"+ compensation, mean vector", [&] { return bench.Calibrated(2, 0, true, true, "linear"); }},
-      {"+ compensation, 3 layers dense (calibrated)",
-       [&] { return bench.Calibrated(2, 3, true, false, "linear"); }, true, true},
-      {"the same with the mlp gate", [&] { return bench.Calibrated(2, 3, true, false, "mlp"); }},
-      {"calibrated, 1 of 4 experts shared",
-       [&] { return bench.Calibrated(1, 3, true, false, "linear"); }},
-      {"calibrated, 3 of 4 experts shared",
-       [&] { return bench.Calibrated(3, 3, true, false, "linear"); }},
+      {"fitted gate and scale alone",
+       calibrated({.shared = 0, .dense_layers = 0, .compensate = false})},
+      {"+ 2 of 4 experts shared", calibrated({.dense_layers = 0, .compensate = false})},
+      {"+ compensation", calibrated({.dense_layers = 0})},
+      {"+ 3 layers dense: calibrated", calibrated({}), true, true},
+      {"the same with fitted experts", calibrated({.fit_experts = true})},
+      {"the same with a constant vector", calibrated({.mean_vector = true})},
+      {"the same with the mlp gate", calibrated({.gate_network = "mlp"})},
+      {"the same, clustered experts",
+       calibrated({.method = construction::Method::kIndependentClustering})},
+      {"calibrated, 1 of 4 experts shared", calibrated({.shared = 1})},
+      {"calibrated, 3 of 4 experts shared", calibrated({.shared = 3})},
   };
   for (const Row& row : rows) {
     if (quick && !row.is_quick) continue;

@@ -28,6 +28,7 @@
 #include "common/json.h"
 #include "common/status.h"
 #include "storage/artefacts/direct_writer.h"
+#include "tests/published_shapes.h"
 #include "worker/parallel/single_rank.h"
 #include "worker/training/checkpoint_reader.h"
 #include "worker/training/checkpoint_writer.h"
@@ -54,8 +55,8 @@ class Bench {
         exp_avg_(at::randn({numel}, at::kFloat)),
         exp_avg_sq_(at::randn({numel}, at::kFloat)),
         copy_(at::full({3 * numel}, 0.0f, at::kFloat)),
-        writer_({.folder = folder_, .name = "bench", .job_id = "j1", .attempt = 1}, Config(), numel,
-                communicator_,
+        writer_({.folder = folder_, .name = "bench", .job_id = "j1", .attempt = 1},
+                published::SmolLm2(), numel, communicator_,
                 {.on_written = [this](const auto& written) { written_ = written; },
                  .on_failed = [](int64_t, const absl::Status&) {}}) {}
 
@@ -120,19 +121,6 @@ class Bench {
   }
 
  private:
-  static artefacts::ModelConfig Config() {
-    artefacts::ModelConfig config;
-    config.vocab_size = 49152;
-    config.hidden_size = 576;
-    config.intermediate_size = 1536;
-    config.num_layers = 30;
-    config.num_heads = 9;
-    config.num_kv_heads = 3;
-    config.head_dim = 64;
-    config.context_length = 8192;
-    return config;
-  }
-
   const std::string folder_;
   const int64_t numel_;
   const at::Tensor parameters_, exp_avg_, exp_avg_sq_;

@@ -31,6 +31,7 @@ from k_means_constrained import KMeansConstrained  # noqa: E402
 SIZES = [(1536, 576), (4096, 1024), (5504, 2048), (11008, 4096)]
 QUICK_SIZES = [(1536, 576)]
 GOAL = 20.0
+REPEATS = 3  # of each; the least time counts
 
 
 def ffn_rows(n, d, seed):
@@ -62,9 +63,12 @@ def run_peer(rows, centres, k):
     size = len(rows) // k
     peer = KMeansConstrained(n_clusters=k, size_min=size, size_max=size, init=centres, n_init=1,
                              max_iter=options.iterations, tol=0, random_state=0)
-    start = time.perf_counter()
-    labels = peer.fit_predict(rows)
-    return time.perf_counter() - start, np.asarray(labels)
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        labels = peer.fit_predict(rows)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds), np.asarray(labels)
 
 
 def check_sizes(labels, k, who):
@@ -84,9 +88,9 @@ def main():
             for k in (8, 16):
                 centres = rows[np.random.default_rng(k).choice(n, k, replace=False)].copy()
                 # Ours, the peer, ours again: a machine that slows down meanwhile slows both.
-                before, labels = run_ours(folder, rows, centres, k, repeats=2)
+                before, labels = run_ours(folder, rows, centres, k, REPEATS)
                 peer_seconds, peer_labels = run_peer(rows, centres, k)
-                after, _ = run_ours(folder, rows, centres, k, repeats=2)
+                after, _ = run_ours(folder, rows, centres, k, REPEATS)
                 seconds = min(before, after)
                 check_sizes(labels, k, "ours")
                 check_sizes(peer_labels, k, "k-means-constrained")
@@ -101,7 +105,7 @@ def main():
     goals = [{"name": "speedup", "value": round(min(speedups), 2), "goal": GOAL,
               "met": min(speedups) >= GOAL},
              {"name": "objective_ratio", "value": round(max(ratios), 6), "goal": 1.0,
-              "met": max(ratios) <= 1.0 + 1e-6}]
+              "met": bool(max(ratios) <= 1.0 + 1e-6)}]
     print(json.dumps({"bench": "clustering", "quick": options.quick, "goals": goals,
                       "machine": f"{platform.machine()}, {options.threads} threads"}))
 

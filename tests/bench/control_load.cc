@@ -4,6 +4,7 @@
 //   control_load ENDPOINT submit CLIENTS JOBS PREFIX TOKENIZER TEXT   a call for each job
 //   control_load ENDPOINT list PAGES                                  pages of 100, in order
 //   control_load ENDPOINT dump                                        every job
+//   control_load ENDPOINT await                                       until every job has ended
 //   control_load ENDPOINT watch STREAMS                               follows all jobs until killed
 //
 // `submit` prints "ack NAME JOB_ID SENT_UNIX_NS SECONDS" for every acknowledged job, at once and in
@@ -56,7 +57,7 @@ std::unique_ptr<v1::JobService::Stub> Connect(const std::string& endpoint, int n
   grpc::ChannelArguments arguments;
   arguments.SetInt("moe.connection", number);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);  // for one attempt to connect
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
   return v1::JobService::NewStub(
@@ -157,6 +158,27 @@ void Dump(const std::string& endpoint) {
   } while (!token.empty());
 }
 
+// Asks for one job that has not ended, again and again: little for the coordinator to do.
+void Await(const std::string& endpoint) {
+  const auto stub = Connect(endpoint, 0);
+  v1::ListJobsRequest request;
+  request.set_page_size(1);
+  for (const v1::JobState state :
+       {v1::JOB_STATE_PENDING, v1::JOB_STATE_QUEUED, v1::JOB_STATE_STARTING, v1::JOB_STATE_RUNNING,
+        v1::JOB_STATE_STOPPING}) {
+    request.add_states(state);
+  }
+  while (true) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::ListJobsResponse page;
+    const grpc::Status status = stub->ListJobs(&context, request, &page);
+    if (!status.ok()) Fail("ListJobs", status);
+    if (page.jobs().empty()) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
 // STREAMS streams over a few connections, read by one thread: a thread each would measure threads.
 void Watch(const std::string& endpoint, int streams) {
   struct Stream {
@@ -202,6 +224,8 @@ int Main(const std::vector<std::string>& words) {
     List(words[0], number(2));
   } else if (command == "dump" && words.size() == 2) {
     Dump(words[0]);
+  } else if (command == "await" && words.size() == 2) {
+    Await(words[0]);
   } else if (command == "watch" && words.size() == 3) {
     Watch(words[0], number(2));
   } else {

@@ -91,9 +91,9 @@ def run_batch(cluster, jobs, prefix):
     """Jobs per second from the first call to the end of the last job."""
     start = time.monotonic()
     submit(cluster, 2, jobs, prefix)
-    ended = cluster.wait_all_ended()
+    cluster.wait_all_ended()
     seconds = time.monotonic() - start
-    mine = [state for name, _, state in ended.values() if name.startswith(prefix)]
+    mine = [state for name, _, state in cluster.jobs().values() if name.startswith(prefix)]
     assert mine == ["SUCCEEDED"] * jobs, f"not all of {jobs} jobs succeeded"
     return jobs / seconds
 

@@ -82,7 +82,8 @@ def run(victim, kills, seed, jobs_per_kill=60):
     with NoopCluster(lease_ttl_ms=30_000) as cluster:
         cluster.start(slots=8)
         acks = storm(cluster, random.Random(seed), VICTIMS[victim], kills, jobs_per_kill)
-        jobs = cluster.wait_all_ended()
+        cluster.wait_all_ended()
+        jobs = cluster.jobs()
         broken = count_broken_promises(acks, jobs, cluster.starts())
         states = collections.Counter(state for _, _, state in jobs.values())
         return {"kills": kills, "acknowledged": len(acks), **broken,

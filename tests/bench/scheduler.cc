@@ -11,6 +11,7 @@
 #include <cstring>
 #include <queue>
 #include <random>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -175,8 +176,7 @@ class Day {
     for (double now = 0; now < kSeconds; now += kPassSeconds) {
       bool changed = false;
       for (; next < runs_.size() && runs_[next].submit_seconds <= now; ++next, changed = true) {
-        runs_[next].queued_seconds = runs_[next].submit_seconds;
-        queued_.push_back(next);
+        Enqueue(next);
       }
       while (!ends_.empty() && ends_.top().first <= now) {
         End(ends_.top().second.first, ends_.top().second.second, now);
@@ -211,7 +211,7 @@ class Day {
 
   struct Run {
     QueuedJob job;
-    double submit_seconds = 0, queued_seconds = 0, left_seconds = 0, start_seconds = -1;
+    double submit_seconds = 0, left_seconds = 0, start_seconds = -1;
     double restore_seconds = 0;
     bool fails = false;
     int attempt = 0;
@@ -223,45 +223,37 @@ class Day {
     return snapshot_.accounts[static_cast<size_t>(run.job.account)].queue;
   }
 
+  // The facts are kept from pass to pass, as the coordinator keeps them (queue_book.h).
   void Pass(double now) {
-    ScheduleSnapshot facts;
-    facts.queues = snapshot_.queues;
-    facts.accounts = snapshot_.accounts;
-    for (size_t i = 0; i < usage_.size(); ++i) facts.accounts[i].usage = usage_[i].At(now);
-    facts.workers = snapshot_.workers;
-    for (const size_t i : queued_) facts.queue.push_back(runs_[i].job);
-    for (const size_t i : running_) {
-      const Run& run = runs_[i];
-      PlacedNow& placed = facts.placed.emplace_back();
-      placed.job_id = run.job.job_id;
-      placed.priority = run.job.priority;
-      placed.account = run.job.account;
+    for (size_t i = 0; i < usage_.size(); ++i) snapshot_.accounts[i].usage = usage_[i].At(now);
+    for (size_t i = 0; i < running_.size(); ++i) {
+      const Run& run = runs_[running_[i]];
+      PlacedNow& placed = snapshot_.placed[i];
       placed.running_seconds = now - run.start_seconds;
       placed.lost_work_seconds = Unsaved(run, now);
-      placed.restore_seconds = kRestoreSeconds;
       placed.bound_seconds = run.job.bound_seconds - placed.running_seconds;
-      for (const SlotGrant& grant : run.grants) {
-        placed.slot_workers.insert(placed.slot_workers.end(), grant.slots.size(), grant.worker_id);
-      }
     }
     const auto start = Clock::now();
-    const Schedule schedule = PlanSchedule(std::move(facts));
+    const Schedule schedule = PlanSchedule(snapshot_);
     worst_pass_ms_ = std::max(worst_pass_ms_, Since(start) * 1000);
     ++passes_;
     for (const PlacedJob& placed : schedule.placed) Start(IndexOf(placed.job_id), placed, now);
     if (!schedule.placed.empty()) {
-      std::erase_if(queued_, [&](size_t i) { return runs_[i].start_seconds >= 0; });
+      std::erase_if(snapshot_.queue, [&](const QueuedJob& job) {
+        return runs_[IndexOf(job.job_id)].start_seconds >= 0;
+      });
     }
-    for (QueuedJob* job : owed_) job->owed = false;
+    const bool were_owed = !owed_.empty();
     owed_.clear();
     for (const PreemptedJob& gone : schedule.preempted) {
       const size_t i = IndexOf(gone.job_id);
       ++preemptions_;
       Stop(i, now);  // with a checkpoint first: nothing is lost but the restart
-      Requeue(i, now);
-      owed_.push_back(&runs_[IndexOf(gone.for_job_id)].job);
-      owed_.back()->owed = true;
+      Enqueue(i);
+      owed_.insert(gone.for_job_id);
     }
+    if (!were_owed && owed_.empty()) return;
+    for (QueuedJob& job : snapshot_.queue) job.owed = owed_.contains(job.job_id);
   }
 
   static size_t IndexOf(const std::string& job_id) { return std::stoul(job_id.substr(1)) - 1; }
@@ -282,6 +274,15 @@ class Day {
     run.restore_seconds = run.attempt++ == 0 ? 0 : kRestoreSeconds;
     run.place = running_.size();
     running_.push_back(i);
+    PlacedNow& now_placed = snapshot_.placed.emplace_back();
+    now_placed.job_id = run.job.job_id;
+    now_placed.priority = run.job.priority;
+    now_placed.account = run.job.account;
+    now_placed.restore_seconds = kRestoreSeconds;
+    for (const SlotGrant& grant : run.grants) {
+      now_placed.slot_workers.insert(now_placed.slot_workers.end(), grant.slots.size(),
+                                     grant.worker_id);
+    }
     ++started_;
     const double failure = random_.Exponential(kFailureSlotSeconds / run.job.slots);
     const double work = run.left_seconds + run.restore_seconds;
@@ -306,12 +307,13 @@ class Day {
     runs_[running_.back()].place = run.place;
     running_[run.place] = running_.back();
     running_.pop_back();
+    snapshot_.placed[run.place] = std::move(snapshot_.placed.back());
+    snapshot_.placed.pop_back();
   }
 
-  void Requeue(size_t i, double now) {
+  void Enqueue(size_t i) {
     runs_[i].start_seconds = -1;
-    runs_[i].queued_seconds = now;
-    queued_.push_back(i);
+    snapshot_.queue.push_back(runs_[i].job);
   }
 
   void End(size_t i, int attempt, double now) {
@@ -326,7 +328,7 @@ class Day {
     ++failures_;
     lost_ += unsaved * run.job.slots;
     run.left_seconds += unsaved;
-    Requeue(i, now);
+    Enqueue(i);
   }
 
   Random random_;
@@ -334,8 +336,8 @@ class Day {
   std::vector<DecayedUsage> usage_;
   std::unordered_map<std::string, size_t> worker_index_;
   std::vector<Run> runs_;
-  std::vector<size_t> queued_, running_;
-  std::vector<QueuedJob*> owed_;
+  std::vector<size_t> running_;  // beside snapshot_.placed
+  std::set<std::string> owed_;
   using AttemptEnd = std::pair<double, std::pair<size_t, int>>;  // when, run and attempt
   std::priority_queue<AttemptEnd, std::vector<AttemptEnd>, std::greater<>> ends_;
   std::vector<double> waits_[kQueues];

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Text to token ids, on one core, against SentencePiece (C++ and Python) and Hugging Face tokenizers.
-# Options: --quick, --megabytes N (see tokenize.py).
+# Options: --quick, --megabytes N (see tokenize_bench.py).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,4 +16,4 @@ fi
 build="${MOE_BUILD_DIR:-build/bench}"
 [ -f "$build/build.ninja" ] || cmake --preset release -B "$build" -DMOE_BUILD_TESTS=ON >&2
 cmake --build "$build" --target tokenize tokenize_lines >&2
-exec "$python" tests/bench/tokenize.py "$build/bin" "$@"
+exec "$python" tests/bench/tokenize_bench.py "$build/bin" "$@"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The training step against the speed of its own matrix products and against plain PyTorch.
-# Options: --quick, --threads N, --type bf16|fp32 (see train_step.py).
+# The training step against the speed of its own matrix products, against plain PyTorch and against
+# transformers' Mixtral.
+# Options: --quick, --threads N, --type bf16|fp32, --shape smollm2|slice7b (see train_step.py).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,6 +16,8 @@ install_peer() {
     nvidia-cusparselt-cu13==0.8.0 nvidia-nvshmem-cu13==3.4.5
   "$venv/bin/pip" install --quiet typing-extensions sympy networkx jinja2 fsspec filelock numpy \
     setuptools
+  # Named as missing in the report where it is.
+  "$venv/bin/pip" install --quiet transformers || true
 }
 export LD_LIBRARY_PATH="/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 python="$venv/bin/python"

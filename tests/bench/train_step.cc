@@ -1,14 +1,17 @@
-// Our side of the train-step benchmark: one training step of SmolLM2-135M's shape with 16 experts,
-// top-4, on 8 x 512 tokens in two micro-batches, on request.
+// Our side of the train-step benchmark: one training step of a mixture with 16 experts, top-4, on
+// 8 x 512 tokens in two micro-batches, on request.
 //
-//   train_step THREADS bf16|fp32 FOLDER
+//   train_step THREADS bf16|fp32 FOLDER smollm2|slice7b
 //
+// SHAPE is SmolLM2-135M's, or four layers of LLaMA-2-7B's.
 // Writes the inputs (parameters.f32, layout.json, tokens.i64, noise.f32) to FOLDER, then obeys one
 // word per line on standard input, answering each with one JSON object on a line:
 //   step   a whole step: two micro-batches, clipping, AdamW
 //          {"seconds", "loss", "norm", "model_s", "optimizer_s", "peak_rss_mib"}
+//   experts  the experts of one layer with their gate, forward and backward, on a micro-batch
+//          {"seconds", "gflop"}
 //   peak   at::mm on the step's own shapes
-//          {"gflop_per_step", "gflops", "shapes": [{"name", "gflops"}]}
+//          {"gflop_per_step", "gflops", "expert_gflops", "shapes": [{"name", "gflops"}]}
 // tests/bench/train_step.py drives it beside the same step in plain PyTorch.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -22,6 +25,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -32,6 +36,11 @@
 #include <vector>
 
 #include "common/json.h"
+#include "tests/published_shapes.h"
+#include "worker/kernels/buffer.h"
+#include "worker/kernels/convert.h"
+#include "worker/kernels/parallel.h"
+#include "worker/model/ffn.h"
 #include "worker/model/gate.h"
 #include "worker/model/model.h"
 #include "worker/training/adamw.h"
@@ -44,21 +53,13 @@ constexpr int64_t kMicroBatch = kBatch / kMicroBatches, kTokens = kMicroBatch * 
 constexpr double kLearningRate = 2e-4, kClipNorm = 1.0;
 constexpr uint64_t kNoiseSeed = 17;
 
-artefacts::ModelConfig Config() {
-  artefacts::ModelConfig config;
-  config.vocab_size = 49152;
-  config.hidden_size = 576;
-  config.intermediate_size = 1536;
-  config.num_layers = 30;
-  config.num_heads = 9;
-  config.num_kv_heads = 3;
-  config.head_dim = 64;
-  config.context_length = 8192;
-  config.rope_theta = 100000.0;
-  config.tie_word_embeddings = true;
-  config.moe.num_experts = 16;
-  config.moe.top_k = 4;
-  config.moe.expert_width = 96;
+artefacts::ModelConfig ConfigOf(const std::string& shape) {
+  artefacts::ModelConfig config = published::SmolLm2();
+  if (shape == "slice7b") {
+    config = published::Llama7B();
+    config.num_layers = 4;
+  }
+  config = published::Split(config, 16, 4);
   config.moe.score_scale_factor = 4.0;
   return config;
 }
@@ -85,15 +86,16 @@ at::Tensor InitialParameters(const model::ParameterLayout& layout) {
 
 class Step {
  public:
-  explicit Step(model::ComputeType compute)
-      : model_(Config(), {.compute = compute}),
+  Step(const artefacts::ModelConfig& config, model::ComputeType compute)
+      : config_(config),
+        model_(config, {.compute = compute}),
         parameters_(InitialParameters(model_.layout())),
         gradients_(at::zeros_like(parameters_)),
         exp_avg_(at::zeros_like(parameters_)),
         exp_avg_sq_(at::zeros_like(parameters_)),
         segments_(training::DecaySegments(model_.layout(),
                                           {.begin = 0, .end = model_.layout().arena_numel()})) {
-    tokens_ = at::randint(Config().vocab_size, {kBatch, kSequence}, at::kLong);
+    tokens_ = at::randint(config.vocab_size, {kBatch, kSequence}, at::kLong);
     model_.SetParameters(parameters_);
   }
 
@@ -144,7 +146,7 @@ class Step {
     const std::string text = layout.dump();
     write("layout.json", text.data(), text.size());
 
-    const artefacts::ModelConfig config = Config();
+    const artefacts::ModelConfig& config = config_;
     const int64_t per_layer = kTokens * config.moe.num_experts;  // [micro-batch, layer, T, N]
     std::vector<float> noise(kMicroBatches * config.num_layers * per_layer);
     for (int64_t m = 0; m < kMicroBatches; ++m) {
@@ -161,6 +163,7 @@ class Step {
     return {.seed = kNoiseSeed, .first_sample = micro_batch * kMicroBatch};
   }
 
+  const artefacts::ModelConfig config_;
   model::Model model_;
   at::Tensor parameters_, gradients_, exp_avg_, exp_avg_sq_, tokens_;
   std::vector<training::DecaySegment> segments_;
@@ -173,104 +176,209 @@ struct Shape {
   int64_t m, k, n;
   bool a_transposed, b_transposed;
   int64_t count;
-  int64_t batch = 1;     // products in one at::bmm
-  double counted = 1.0;  // the share of it that the model needs: half for causal attention
+  bool is_expert = false;  // many at a time: each may have a thread of its own
+  int64_t batch = 1;       // products in one at::bmm
+  double counted = 1.0;    // the share of it that the model needs: half for causal attention
 
   double Gflop() const { return 2e-9 * m * k * n * batch * counted; }
 };
 
 // y = x w^T and its two gradients.
 void AddLinear(const std::string& name, int64_t rows, int64_t in, int64_t out, int64_t count,
-               std::vector<Shape>& shapes) {
-  shapes.push_back({name, rows, in, out, false, true, count});
-  shapes.push_back({name + " dx", rows, out, in, false, false, count});
-  shapes.push_back({name + " dw", out, rows, in, true, false, count});
+               bool is_expert, std::vector<Shape>& shapes) {
+  shapes.push_back({name, rows, in, out, false, true, count, is_expert});
+  shapes.push_back({name + " dx", rows, out, in, false, false, count, is_expert});
+  shapes.push_back({name + " dw", out, rows, in, true, false, count, is_expert});
 }
 
 // Expert products at the mean number of rows per expert.
-std::vector<Shape> StepShapes() {
-  const artefacts::ModelConfig c = Config();
+std::vector<Shape> StepShapes(const artefacts::ModelConfig& c) {
   const int64_t layers = c.num_layers * kMicroBatches, d = c.hidden_size, n = c.moe.expert_width;
   const int64_t rows = kTokens * c.moe.top_k / c.moe.num_experts;
   std::vector<Shape> shapes;
-  AddLinear("qkv", kTokens, d, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, layers, shapes);
-  AddLinear("attention out", kTokens, c.num_heads * c.head_dim, d, layers, shapes);
-  AddLinear("expert gate+up", rows, d, 2 * n, layers * c.moe.num_experts, shapes);
-  AddLinear("expert down", rows, n, d, layers * c.moe.num_experts, shapes);
-  AddLinear("head", 512, d, c.vocab_size, kMicroBatches * kTokens / 512, shapes);
+  AddLinear("qkv", kTokens, d, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, layers, false,
+            shapes);
+  AddLinear("attention out", kTokens, c.num_heads * c.head_dim, d, layers, false, shapes);
+  AddLinear("expert gate+up", rows, d, 2 * n, layers * c.moe.num_experts, true, shapes);
+  AddLinear("expert down", rows, n, d, layers * c.moe.num_experts, true, shapes);
+  AddLinear("head", 512, d, c.vocab_size, kMicroBatches * kTokens / 512, false, shapes);
   // Forward two products, backward four; the scores computed again are not the model's.
   const int64_t heads = kMicroBatch * c.num_heads;
-  shapes.push_back(
-      {"attention q k^T", kSequence, c.head_dim, kSequence, false, true, 2 * layers, heads, 0.5});
-  shapes.push_back(
-      {"attention p v", kSequence, kSequence, c.head_dim, false, false, 4 * layers, heads, 0.5});
+  shapes.push_back({"attention q k^T", kSequence, c.head_dim, kSequence, false, true, 2 * layers,
+                    false, heads, 0.5});
+  shapes.push_back({"attention p v", kSequence, kSequence, c.head_dim, false, false, 4 * layers,
+                    false, heads, 0.5});
   return shapes;
 }
 
-// The fastest of repeated calls, on buffers that together do not fit the cache.
-double SecondsOf(const Shape& shape, at::ScalarType type) {
+struct Operands {
+  at::Tensor a, b, c;
+};
+
+// As many sets of operands as do not fit the cache together.
+std::vector<Operands> MakeOperands(const Shape& shape, at::ScalarType type) {
   constexpr int64_t kCacheBytes = int64_t{48} << 20;
-  constexpr double kBudgetSeconds = 0.2;
   auto operand = [&](int64_t rows, int64_t cols, bool is_transposed) {
     return is_transposed ? at::randn({shape.batch, cols, rows}).to(type).transpose(1, 2)
                          : at::randn({shape.batch, rows, cols}).to(type);
   };
-  struct Set {
-    at::Tensor a, b, c;
-  };
-  std::vector<Set> sets;
+  std::vector<Operands> sets;
   int64_t bytes = 0;
   while (bytes < kCacheBytes && sets.size() < 64) {
-    Set set{operand(shape.m, shape.k, shape.a_transposed),
-            operand(shape.k, shape.n, shape.b_transposed),
-            at::empty({shape.batch, shape.m, shape.n}, type)};
+    Operands set{operand(shape.m, shape.k, shape.a_transposed),
+                 operand(shape.k, shape.n, shape.b_transposed),
+                 at::empty({shape.batch, shape.m, shape.n}, type)};
     bytes += static_cast<int64_t>(set.a.nbytes() + set.b.nbytes() + set.c.nbytes());
     sets.push_back(std::move(set));
   }
+  return sets;
+}
+
+void Multiply(const Shape& shape, Operands& set) {
+  if (shape.batch > 1) {
+    at::bmm_out(set.c, set.a, set.b);
+    return;
+  }
+  at::Tensor c = set.c[0];
+  at::mm_out(c, set.a[0], set.b[0]);
+}
+
+// The fastest of repeated calls of `body`, which does `work` products, per product.
+double BestSeconds(size_t least_calls, int64_t work, const std::function<void(size_t)>& body) {
+  constexpr double kBudgetSeconds = 0.2;
   double best = 1e9, spent = 0;
-  for (size_t i = 0; spent < kBudgetSeconds || i < 2 * sets.size(); ++i) {
-    Set& set = sets[i % sets.size()];
-    at::Tensor c = set.c[0];
-    const double seconds = Seconds([&] {
-      if (shape.batch == 1) {
-        at::mm_out(c, set.a[0], set.b[0]);
-      } else {
-        at::bmm_out(set.c, set.a, set.b);
-      }
-    });
+  for (size_t i = 0; spent < kBudgetSeconds || i < least_calls; ++i) {
+    const double seconds = Seconds([&] { body(i); });
     best = std::min(best, seconds);
     spent += seconds;
     if (spent > 4 * kBudgetSeconds) break;
   }
-  return best;
+  return best / static_cast<double>(work);
 }
 
-Json Peak(at::ScalarType type) {
-  double gflop = 0, seconds = 0;
+// The better of what there is: all threads on each product, and for experts also a thread for each.
+double SecondsOf(const Shape& shape, at::ScalarType type) {
+  std::vector<Operands> sets = MakeOperands(shape, type);
+  const double together =
+      BestSeconds(2 * sets.size(), 1, [&](size_t i) { Multiply(shape, sets[i % sets.size()]); });
+  if (!shape.is_expert) return together;
+  const int64_t count = static_cast<int64_t>(sets.size());
+  const double side_by_side = BestSeconds(2, count, [&](size_t) {
+    kernels::ParallelTasks(count, [&](int64_t, int64_t task) { Multiply(shape, sets[task]); });
+  });
+  return std::min(together, side_by_side);
+}
+
+Json Peak(const artefacts::ModelConfig& config, at::ScalarType type) {
+  double gflop = 0, seconds = 0, expert_gflop = 0, expert_seconds = 0;
   Json rows = Json::array();
-  for (const Shape& shape : StepShapes()) {
+  for (const Shape& shape : StepShapes(config)) {
     // Causal attention needs half of the full product, at the full product's rate.
     const double rate = shape.Gflop() / shape.counted / SecondsOf(shape, type);
-    gflop += static_cast<double>(shape.count) * shape.Gflop();
-    seconds += static_cast<double>(shape.count) * shape.Gflop() / rate;
+    const double work = static_cast<double>(shape.count) * shape.Gflop();
+    gflop += work;
+    seconds += work / rate;
+    if (shape.is_expert) expert_gflop += work;
+    if (shape.is_expert) expert_seconds += work / rate;
     rows.push_back({{"name", shape.name}, {"gflops", rate}});
   }
-  return {{"gflop_per_step", gflop}, {"gflops", gflop / seconds}, {"shapes", rows}};
+  return {{"gflop_per_step", gflop},
+          {"gflops", gflop / seconds},
+          {"expert_gflops", expert_gflop / expert_seconds},
+          {"shapes", rows}};
+}
+
+// The experts of one layer with their gate, on a micro-batch of random tokens.
+template <typename Float>
+class ExpertBlock {
+ public:
+  explicit ExpertBlock(const artefacts::ModelConfig& config) : config_(config) {
+    const int64_t d = config.hidden_size, N = config.moe.num_experts, n = config.moe.expert_width;
+    const auto random = [](int64_t numel, auto& buffer) {
+      const at::Tensor values = at::randn({numel}, at::kFloat).mul_(0.02);
+      auto* to = buffer.Reserve(numel);
+      kernels::ConvertRows(values.const_data_ptr<float>(), numel, 1, numel, to, numel);
+    };
+    random(kTokens * d, x_);
+    random(kTokens * d, x_fp32_);
+    random(kTokens * d, dy_);
+    random(kTokens * N, noise_);
+    random(N * 3 * n * d, weights_);
+    random(2 * N * d + N * N, gate_);
+    gradients_ = at::zeros({N * 3 * n * d + 2 * N * d + N * N}, at::kFloat);
+    y_ = at::zeros({kTokens * d}, at::kFloat);
+    dx_ = at::zeros({kTokens * d}, at::kFloat);
+  }
+
+  // Multiplications of the experts alone: what the limit is made of.
+  double Gflop() const {
+    const artefacts::MoeConfig& moe = config_.moe;
+    return 3 * 2e-9 * 3 * static_cast<double>(config_.hidden_size * moe.expert_width * moe.top_k) *
+           kTokens;
+  }
+
+  double Run() {
+    const int64_t d = config_.hidden_size, N = config_.moe.num_experts,
+                  n = config_.moe.expert_width;
+    const float* gate = gate_.data();
+    const model::FfnWeights<Float> weights = {
+        .gate_up = weights_.data(),
+        .down = weights_.data() + N * 2 * n * d,
+        .gate = {.router_0 = gate, .router_2 = gate + 2 * N * d, .noise = gate + N * d},
+        .scale = 4.0f};
+    float* gradients = gradients_.mutable_data_ptr<float>();
+    float* gate_gradients = gradients + N * 3 * n * d;
+    const model::FfnGradients into = {.gate_up = gradients,
+                                      .down = gradients + N * 2 * n * d,
+                                      .gate = {.router_0 = gate_gradients,
+                                               .router_2 = gate_gradients + 2 * N * d,
+                                               .noise = gate_gradients + N * d}};
+    return Seconds([&] {
+      model::MoeFfnForward(config_.moe, model::LoadEstimator::kCorrect, weights, x_.data(),
+                           x_fp32_.data(), noise_.data(), kTokens, d, saved_, scratch_,
+                           y_.mutable_data_ptr<float>());
+      model::MoeFfnBackward(config_.moe, model::LoadEstimator::kCorrect, weights, x_.data(),
+                            x_fp32_.data(), dy_.data(), 1.0, kTokens, d, saved_, scratch_, into,
+                            dx_.mutable_data_ptr<float>());
+    });
+  }
+
+ private:
+  const artefacts::ModelConfig config_;
+  kernels::Buffer<Float> x_, dy_, weights_;
+  kernels::Buffer<float> x_fp32_, noise_, gate_;
+  at::Tensor gradients_, y_, dx_;
+  model::FfnSaved<Float> saved_;
+  model::FfnScratch<Float> scratch_;
+};
+
+template <typename Float>
+Json Experts(const artefacts::ModelConfig& config) {
+  constexpr int kRuns = 20;
+  ExpertBlock<Float> block(config);
+  std::vector<double> seconds;
+  for (int i = 0; i < kRuns; ++i) seconds.push_back(block.Run());
+  std::nth_element(seconds.begin(), seconds.begin() + kRuns / 2, seconds.end());
+  return {{"seconds", seconds[kRuns / 2]}, {"gflop", block.Gflop()}};
 }
 
 int Main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: train_step THREADS bf16|fp32 FOLDER\n");
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: train_step THREADS bf16|fp32 FOLDER smollm2|slice7b\n");
     return 2;
   }
   at::set_num_threads(std::stoi(argv[1]));
   const bool is_bf16 = std::string(argv[2]) == "bf16";
-  Step step(is_bf16 ? model::ComputeType::kBf16 : model::ComputeType::kFp32);
-  step.WriteInputs(argv[3]);
+  const artefacts::ModelConfig config = ConfigOf(argv[4]);
+  Step step(config, is_bf16 ? model::ComputeType::kBf16 : model::ComputeType::kFp32);
+  if (config.num_layers > 4) step.WriteInputs(argv[3]);  // the slice has no peer to read them
   std::printf("{\"ready\": true}\n");
   std::fflush(stdout);
   for (std::string command; std::getline(std::cin, command);) {
-    const Json answer = command == "peak" ? Peak(is_bf16 ? at::kBFloat16 : at::kFloat) : step.Run();
+    const Json answer = command == "peak" ? Peak(config, is_bf16 ? at::kBFloat16 : at::kFloat)
+                        : command == "experts"
+                            ? is_bf16 ? Experts<c10::BFloat16>(config) : Experts<float>(config)
+                            : step.Run();
     std::printf("%s\n", answer.dump().c_str());
     std::fflush(stdout);
   }

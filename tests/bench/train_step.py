@@ -1,12 +1,21 @@
 #!/usr/bin/env python3
-"""The train-step benchmark: our step beside the same step in plain PyTorch.
+"""The train-step benchmark: our step beside the same step in other trainers.
 
-usage: train_step.py BINARY [--quick] [--threads N] [--type bf16|fp32]
+usage: train_step.py BINARY [--quick] [--threads N] [--type bf16|fp32] [--shape smollm2|slice7b]
+       train_step.py --serve PEER FOLDER THREADS TYPE        (a peer's process; started by the first)
 
-Starts BINARY (tests/bench/train_step.cc), which writes its weights, tokens and gate noise; the peer
-starts from the same. Both do one step and must agree on loss and gradient norm; then steps of the
-two and sweeps of at::mm over the step's own shapes alternate, and the medians of the per-round
-ratios are reported. Without torch the peer's part is left out, with the reason.
+Starts BINARY (tests/bench/train_step.cc). Peers come one after the other, each in a process of its
+own, and its steps alternate with ours; the medians of the per-round ratios are reported.
+
+  pytorch       plain PyTorch, from our weights, tokens and gate noise: it must agree with ours on loss
+                and gradient norm first
+  transformers  MixtralForCausalLM of the same shape with each experts implementation, fused AdamW, and
+                (not with --quick) torch.compile of the best of them. Its gate is another, so that its
+                loss says only that it runs: it has the same matrix products
+
+Sweeps of at::mm over the step's own shapes alternate with steps as well, and with passes of one layer's
+experts alone. `slice7b`, four layers of LLaMA-2-7B's shape, has no peers: two of it do not fit the
+memory of a small machine. A peer that cannot run is named with the reason.
 
 Letters of shapes: T tokens, d hidden size, H heads, K key/value heads, N experts, n expert width.
 """
@@ -25,31 +34,41 @@ import time
 LAYERS, D, HEADS, KV_HEADS, HEAD_DIM, VOCAB = 30, 576, 9, 3, 64, 49152
 EXPERTS, TOP_K, SCALE, BALANCE_WEIGHT, NOISE_EPS = 16, 4, 4.0, 0.01, 0.01
 BATCH, MICRO_BATCHES, SEQUENCE, THETA, NORM_EPS = 8, 2, 512, 100000.0, 1e-5
-GOALS = {"fraction_of_gemm_limit": 0.65, "speedup_vs_pytorch": 5.0}
+GOALS = {"fraction_of_gemm_limit": 0.65, "expert_block_fraction": 0.85, "speedup_vs_pytorch": 5.0,
+         "speedup_vs_transformers": 4.0, "peak_memory_vs_pytorch": 1.0}
+AT_MOST = {"peak_memory_vs_pytorch"}
+IMPLEMENTATIONS = ["eager", "grouped_mm", "batched_mm"]
 
 
-class Ours:
-    """The C++ program, one command at a time."""
+class Program:
+    """A process that answers each line with a line of JSON."""
 
-    def __init__(self, binary, threads, dtype, folder):
-        self.process = subprocess.Popen(
-            [binary, str(threads), dtype, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True)
+    def __init__(self, name, command):
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
         self.read()
 
     def read(self):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"train_step ended with status {self.process.wait()}")
-        return json.loads(line)
+            raise RuntimeError(f"{self.name} ended with status {self.process.wait()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
 
     def ask(self, command):
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
         return self.read()
 
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
 
-def make_peer(folder, threads, dtype):
+
+def make_pytorch(folder, threads, dtype):
     """Plain PyTorch: what one writes on the first day, with fused SDPA and fused AdamW."""
     import torch
     import torch.nn.functional as F
@@ -135,7 +154,8 @@ def make_peer(folder, threads, dtype):
         thousandth too small. This is the norm that ours is compared with."""
         return sum(w.grad.double().square().sum().item() for w in weights.values()) ** 0.5
 
-    def step(check=False):
+    def step(command):
+        check = command == "check"
         start, total = time.monotonic(), 0.0
         for m, batch in enumerate(tokens.chunk(MICRO_BATCHES)):
             loss = loss_of(batch, noise[m]) / MICRO_BATCHES
@@ -152,6 +172,68 @@ def make_peer(folder, threads, dtype):
     return step
 
 
+def make_transformers(folder, threads, dtype):
+    """transformers' Mixtral, as a user of that library trains it."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    config = transformers.MixtralConfig(
+        vocab_size=VOCAB, hidden_size=D, intermediate_size=96, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HEAD_DIM,
+        max_position_embeddings=8192, rms_norm_eps=NORM_EPS, tie_word_embeddings=True,
+        num_local_experts=EXPERTS, num_experts_per_tok=TOP_K, router_aux_loss_coef=BALANCE_WEIGHT,
+        output_router_logits=True, use_cache=False, sliding_window=None)
+    model = transformers.MixtralForCausalLM._from_config(
+        config, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, betas=(0.9, 0.95), weight_decay=0.1,
+                                  fused=True)
+    tokens = torch.from_file(f"{folder}/tokens.i64", size=BATCH * SEQUENCE,
+                             dtype=torch.int64).view(BATCH, SEQUENCE)
+
+    def loss_of(batch):
+        return model(input_ids=batch, labels=batch).loss
+    compiled = []
+
+    def step(command):
+        implementation, _, compile_it = command.partition("+")
+        model.set_experts_implementation(implementation)
+        if compile_it and not compiled:
+            compiled.append(torch.compile(loss_of))
+        forward = compiled[0] if compile_it else loss_of
+        start, total = time.monotonic(), 0.0
+        for batch in tokens.chunk(MICRO_BATCHES):
+            loss = forward(batch) / MICRO_BATCHES
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return {"seconds": time.monotonic() - start, "loss": total,
+                "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+    return step
+
+
+def serve(peer, folder, threads, dtype):
+    """The peer's process: a step for each line."""
+    make = {"pytorch": make_pytorch, "transformers": make_transformers}[peer]
+    try:
+        step = make(folder, int(threads), dtype)
+        print(json.dumps({"ready": True}), flush=True)
+    except ImportError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return
+    for command in sys.stdin:
+        try:
+            answer = step(command.strip())
+        except Exception as error:  # whatever a library throws at an option it cannot do
+            answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+        print(json.dumps(answer), flush=True)
+
+
 def has_bf16():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         return "avx512_bf16" in file.read()
@@ -163,79 +245,152 @@ def cpu_name():
                     platform.machine())
 
 
+def middle(results, key):
+    return statistics.median(result[key] for result in results)
+
+
+def check_equal(ours, theirs, dtype):
+    tolerance = 1e-3 if dtype == "fp32" else 2e-2
+    for what in ("loss", "norm"):
+        if abs(ours[what] - theirs[what]) > tolerance * abs(theirs[what]):
+            sys.exit(f"the two steps differ: {what} {ours[what]} here, {theirs[what]} in PyTorch "
+                     f"(tolerance {tolerance:g} of it); times would mean nothing")
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.dtype = options.type or ("bf16" if has_bf16() else "fp32")
+        self.rounds = 2 if options.quick else 5
+        self.missing = {}
+
+    def run(self, folder):
+        self.folder = folder
+        self.ours = Program("train_step", [self.options.binary, str(self.options.threads), self.dtype,
+                                           folder, self.options.shape])
+        self.first = self.ours.ask("step")
+        self.limits()
+        self.speedups = {}
+        self.peers = {}
+        if self.options.shape == "smollm2":
+            self.against("pytorch", ["step"])
+            best = self.against("transformers", IMPLEMENTATIONS)
+            if best and not self.options.quick:
+                self.against("transformers", [best + "+compile"])
+        else:
+            self.missing["peers"] = "slice7b is measured against its own limit alone"
+        self.ours.stop()
+
+    def limits(self):
+        self.fractions, self.expert_fractions, self.mine = [], [], []
+        for _ in range(self.rounds):
+            self.peak = self.ours.ask("peak")
+            result = self.ours.ask("step")
+            experts = self.ours.ask("experts")
+            self.mine.append(result)
+            self.fractions.append(
+                self.peak["gflop_per_step"] / result["seconds"] / self.peak["gflops"])
+            self.expert_fractions.append(
+                experts["gflop"] / experts["seconds"] / self.peak["expert_gflops"])
+
+    def against(self, name, variants):
+        """Steps of ours and of the peer in turn; the fastest of its variants."""
+        medians = {}
+        try:
+            peer = Program(name, [sys.executable, __file__, "--serve", name, self.folder,
+                                  str(self.options.threads), self.dtype])
+        except RuntimeError as error:
+            self.missing[name] = str(error)
+            return None
+        for variant in variants:
+            label = name if variant == "step" else f"{name} {variant}"
+            try:
+                first = peer.ask("check" if variant == "step" else variant)
+                if variant == "step":
+                    check_equal(self.first, first, self.dtype)
+                    self.pytorch_first = first
+                results, ratios = [], []
+                for _ in range(self.rounds):
+                    mine = self.ours.ask("step")
+                    results.append(peer.ask(variant))
+                    ratios.append(results[-1]["seconds"] / mine["seconds"])
+            except RuntimeError as error:
+                self.missing[label] = str(error)
+                if peer.process.poll() is not None:
+                    break
+                continue
+            self.peers[label] = results
+            self.speedups[label] = statistics.median(ratios)
+            medians[variant] = middle(results, "seconds")
+        peer.stop()
+        return min(medians, key=medians.get) if medians else None
+
+    def report(self):
+        options, peak = self.options, self.peak
+        print(f"train-step: {options.shape}, {EXPERTS} experts, top-{TOP_K}, {BATCH} x {SEQUENCE} "
+              f"tokens, {self.dtype}, {options.threads} threads, {self.rounds} rounds")
+        if self.dtype == "fp32" and options.type is None:
+            print("  fp32, because this CPU has no bf16 products")
+        print(f"  products of a step         {peak['gflop_per_step']:8.0f} GFLOP")
+        print(f"  at::mm on their shapes     {peak['gflops']:8.0f} GFLOP/s")
+        for shape in peak["shapes"]:
+            print(f"    {shape['name']:<24} {shape['gflops']:8.0f}")
+        seconds = middle(self.mine, "seconds")
+        print(f"  ours                       {seconds:8.2f} s  "
+              f"({BATCH * SEQUENCE / seconds:.0f} tokens/s; model {middle(self.mine, 'model_s'):.2f} s,"
+              f" optimizer {middle(self.mine, 'optimizer_s'):.2f} s; peak memory "
+              f"{middle(self.mine, 'peak_rss_mib')} MiB)")
+        for label, results in self.peers.items():
+            print(f"  {label:<26} {middle(results, 'seconds'):8.2f} s  "
+                  f"({self.speedups[label]:.2f} x ours; peak memory "
+                  f"{middle(results, 'peak_rss_mib')} MiB)")
+        for label, why in self.missing.items():
+            print(f"  {label:<26} not measured: {why}")
+        if "pytorch" in self.peers:
+            theirs = self.pytorch_first
+            print(f"  first step, ours / PyTorch: loss {self.first['loss']:.5f} / {theirs['loss']:.5f},"
+                  f" gradient norm {self.first['norm']:.5f} / {theirs['norm']:.5f}")
+        print("  fraction of the limit per round: step "
+              + ", ".join(f"{value:.2f}" for value in self.fractions) + "; experts "
+              + ", ".join(f"{value:.2f}" for value in self.expert_fractions))
+
+        values = {"fraction_of_gemm_limit": statistics.median(self.fractions),
+                  "expert_block_fraction": statistics.median(self.expert_fractions)}
+        if "pytorch" in self.speedups:
+            values["speedup_vs_pytorch"] = self.speedups["pytorch"]
+            values["peak_memory_vs_pytorch"] = (middle(self.mine, "peak_rss_mib")
+                                                / middle(self.peers["pytorch"], "peak_rss_mib"))
+        transformers = [v for label, v in self.speedups.items() if label.startswith("transformers")]
+        if transformers:
+            values["speedup_vs_transformers"] = min(transformers)
+        goals = []
+        for name, goal in GOALS.items():
+            value = values.get(name)
+            met = value is not None and (value <= goal if name in AT_MOST else value >= goal)
+            goals.append({"name": name, "value": None if value is None else round(value, 3),
+                          "goal": goal, "met": met})
+        print(json.dumps({"bench": "train-step", "goals": goals,
+                          "machine": {"cpu": cpu_name(), "cpus": os.cpu_count(), "type": self.dtype,
+                                      "load": os.getloadavg()[0]}}))
+
+
 def main():
+    if len(sys.argv) > 1 and sys.argv[1] == "--serve":
+        return serve(*sys.argv[2:])
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("binary")
     parser.add_argument("--quick", action="store_true", help="two rounds instead of five")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--type", choices=["bf16", "fp32"], default=None,
                         help="default: bf16 where the CPU multiplies it, else fp32")
-    options = parser.parse_args()
-    dtype = options.type or ("bf16" if has_bf16() else "fp32")
-    rounds = 2 if options.quick else 5
+    parser.add_argument("--shape", choices=["smollm2", "slice7b"], default="smollm2")
+    bench = Bench(parser.parse_args())
     # Both sides: threads that wait give the core away soon, should something else want it.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
     with tempfile.TemporaryDirectory() as folder:
-        ours = Ours(options.binary, options.threads, dtype, folder)
-        try:
-            peer = make_peer(folder, options.threads, dtype)
-            no_peer = None
-        except ImportError as error:
-            peer, no_peer = None, f"not measured: {error}"
-
-        first = ours.ask("step")
-        if peer:
-            theirs = peer(check=True)
-            tolerance = 1e-3 if dtype == "fp32" else 2e-2
-            for what in ("loss", "norm"):
-                if abs(first[what] - theirs[what]) > tolerance * abs(theirs[what]):
-                    sys.exit(f"the two steps differ: {what} {first[what]} here, {theirs[what]} in "
-                             f"PyTorch (tolerance {tolerance:g} of it); times would mean nothing")
-
-        fractions, speedups, mine, others = [], [], [], []
-        for _ in range(rounds):
-            peak = ours.ask("peak")
-            result = ours.ask("step")
-            mine.append(result)
-            fractions.append(peak["gflop_per_step"] / result["seconds"] / peak["gflops"])
-            if peer:
-                others.append(peer())
-                speedups.append(others[-1]["seconds"] / result["seconds"])
-
-    def middle(results, key):
-        return statistics.median(result[key] for result in results)
-
-    print(f"train-step: SmolLM2-135M shape, {EXPERTS} experts, top-{TOP_K}, {BATCH} x {SEQUENCE} "
-          f"tokens, {dtype}, {options.threads} threads, {rounds} rounds")
-    if dtype == "fp32" and options.type is None:
-        print("  fp32, because this CPU has no bf16 products")
-    print(f"  products of a step         {peak['gflop_per_step']:8.0f} GFLOP")
-    print(f"  at::mm on their shapes     {peak['gflops']:8.0f} GFLOP/s")
-    for shape in peak["shapes"]:
-        print(f"    {shape['name']:<24} {shape['gflops']:8.0f}")
-    seconds = middle(mine, "seconds")
-    print(f"  ours                       {seconds:8.2f} s  ({BATCH * SEQUENCE / seconds:.0f} tokens/s;"
-          f" model {middle(mine, 'model_s'):.2f} s, optimizer {middle(mine, 'optimizer_s'):.2f} s;"
-          f" peak memory {middle(mine, 'peak_rss_mib')} MiB)")
-    if peer:
-        print(f"  plain PyTorch              {middle(others, 'seconds'):8.2f} s  "
-              f"(peak memory {middle(others, 'peak_rss_mib')} MiB)")
-        print(f"  first step, ours / PyTorch: loss {first['loss']:.5f} / {theirs['loss']:.5f}, "
-              f"gradient norm {first['norm']:.5f} / {theirs['norm']:.5f}")
-    else:
-        print(f"  plain PyTorch              {no_peer}")
-    print(f"  fraction per round: {', '.join(f'{value:.2f}' for value in fractions)}")
-
-    values = {"fraction_of_gemm_limit": statistics.median(fractions)}
-    if speedups:
-        values["speedup_vs_pytorch"] = statistics.median(speedups)
-    goals = [{"name": name, "value": round(values[name], 3) if name in values else None,
-              "goal": goal, "met": name in values and values[name] >= goal}
-             for name, goal in GOALS.items()]
-    print(json.dumps({"bench": "train-step", "goals": goals,
-                      "machine": {"cpu": cpu_name(), "cpus": os.cpu_count(), "type": dtype,
-                                  "load": os.getloadavg()[0]}}))
+        bench.run(folder)
+    bench.report()
+    return None
 
 
 if __name__ == "__main__":

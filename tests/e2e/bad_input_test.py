@@ -130,6 +130,8 @@ class BadInputTest(unittest.TestCase):
         config = json.loads((other / "config.json").read_text())
         config["vocab_size"] = 640
         (other / "config.json").write_text(json.dumps(config))
+        tokenizer = (other / "tokenizer.json").read_text()
+        (other / "tokenizer.json").write_text(tokenizer.replace("<unused300>", "<another>"))
         construct = f"construct:\n      model: {{path: {self.model}}}"
         text = self.good.replace(construct, construct.replace(str(self.model), str(other)))
         self.assertNotEqual(text, self.good)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import unittest
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -18,6 +19,13 @@ from kill_test import train_only
 def get(url):
     with urllib.request.urlopen(url, timeout=10) as answer:
         return answer.read().decode()
+
+
+def ready(port):
+    try:
+        return get(f"http://127.0.0.1:{port}/-/ready")
+    except urllib.error.URLError:
+        return None
 
 
 REFERENCE = json.dumps({domain: 5.0 for domain in tiny.DOMAINS})
@@ -61,8 +69,17 @@ class PipelineTest(unittest.TestCase):
         cls.cluster.spawn("prometheus", [
             "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{cls.prometheus_port}", "--log.level=warn"])
-        wait_for(lambda: cls.cluster.alive("prometheus") and cls.cluster.answers(cls.prometheus_port),
-                 "Prometheus")
+        wait_for(lambda: cls.cluster.alive("prometheus") and ready(cls.prometheus_port), "Prometheus")
+        # A rate needs a scrape from before what it counts.
+        wait_for(lambda: len(cls.query("up == 1")) == 2, "the first scrape of both daemons")
+
+    @classmethod
+    def query(cls, expression):
+        url = f"http://127.0.0.1:{cls.prometheus_port}/api/v1/query?" + urllib.parse.urlencode(
+            {"query": expression})
+        answer = json.loads(get(url))
+        assert answer["status"] == "success", answer
+        return [s for s in answer["data"]["result"] if "values" in s or s["value"][1] != "NaN"]
 
     @contextlib.contextmanager
     def long_run(self, name):
@@ -77,13 +94,6 @@ class PipelineTest(unittest.TestCase):
         finally:
             self.cluster.moectl("job", "cancel", train)
             self.cluster.wait(train, "CANCELLED", timeout_s=30)
-
-    def query(self, expression):
-        url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/query?" + urllib.parse.urlencode(
-            {"query": expression})
-        answer = json.loads(get(url))
-        self.assertEqual(answer["status"], "success", answer)
-        return [s for s in answer["data"]["result"] if "values" in s or s["value"][1] != "NaN"]
 
     def test_all_jobs_succeed_and_are_listed(self):
         jobs = json.loads(self.cluster.moectl("job", "list", "-o", "json").stdout)["jobs"]

@@ -2,8 +2,13 @@
 
 The undisturbed run is the golden: steps, batches and decisions are compared for equality.
 """
+import contextlib
 import json
+import os
+import random
+import signal
 import unittest
+import xml.etree.ElementTree
 
 import tiny
 from cluster import Cluster, CommandFailed, wait_for
@@ -70,6 +75,26 @@ class SamplerTest(unittest.TestCase):
                 cluster.submit(self.prepare(cluster))
                 self.check(cluster)
                 self.assertTrue(marker.exists(), f"{point} was never reached")
+
+    def test_rank_killed_at_random_moments(self):
+        """MOE_SAMPLER_KILLS of them, three where that is not set."""
+        rng = random.Random(20261124)
+        with Cluster() as cluster:
+            cluster.start()
+            text = self.prepare(cluster)
+            cluster.submit(text.replace("  - name: train\n",
+                                        "  - name: train\n    max_infrastructure_retries: 1000\n"))
+            for kill in range(int(os.environ.get("MOE_SAMPLER_KILLS", "3"))):
+                wait_for(lambda: cluster.state("train") == "RUNNING" and cluster.rank_pids(),
+                         f"the rank to run before kill {kill}", 120)
+                have = len(cluster.steps("train"))
+                # At most to the last step but one, so that there is something left to kill.
+                wanted = min(have + rng.randint(0, 2), STEPS - 1)
+                wait_for(lambda w=wanted: len(cluster.steps("train")) >= w, "steps", 60)
+                for pid in cluster.rank_pids():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            self.check(cluster)
 
     def test_coordinator_killed_at_every_point_of_the_exchange(self):
         for point in ["sampler_before_commit:1", "sampler_after_commit:1", "sampler_after_commit:2"]:
@@ -142,11 +167,53 @@ class SamplerTest(unittest.TestCase):
             self.assertEqual(len(rows), 1 + 7 * len(tiny.DOMAINS))
             plot = cluster.root / "weights.svg"
             cluster.moectl("sampler", "plot", "train", "--file", plot)
-            self.assertEqual(plot.read_text().count("<polyline"), 2 * len(tiny.DOMAINS))
+            self.check_plot(plot.read_text(), decisions)
             with self.assertRaisesRegex(CommandFailed, "has ended"):
                 cluster.moectl("sampler", "rollback", "train", "--to", 1)
             with self.assertRaisesRegex(CommandFailed, "no dynamic mixture"):
                 cluster.moectl("sampler", "show", "construct")
+
+    def check_plot(self, svg, decisions):
+        """Reads the lines back with the axes that a reader sees."""
+        root = xml.etree.ElementTree.fromstring(svg)
+        name = "{http://www.w3.org/2000/svg}"
+        texts = [(t.get("text-anchor"), float(t.get("x")), float(t.get("y")), t.text)
+                 for t in root.iter(name + "text")]
+        units = {"": 1, "k": 1e3, "M": 1e6}
+
+        def axes(title):
+            """From the ticks between this panel's title and the next: tokens at x, value at y, height."""
+            titles = [i for i, t in enumerate(texts) if t[0] is None and t[1] == texts[0][1]]
+            begin = next(i for i in titles if title in texts[i][3])
+            end = min((i for i in titles if i > begin), default=len(texts))
+            values = [(y - 4, float(t)) for a, _, y, t in texts[begin:end] if a == "end"]
+            ticks = [(x, float(t.split()[0]) * units[(t.split() + [""])[1]])
+                     for a, x, _, t in texts[begin:end] if a == "middle"]
+            def line(points):
+                (p, v), (q, w) = points[0], points[-1]
+                return lambda at: v + (at - p) / (q - p) * (w - v)
+            return line(ticks), line(values), abs(values[0][1] - values[-1][1])
+
+        tokens = [int(d["tokens"]) for d in decisions]
+        for series, title, expected in [
+                ("weight", "Domain weights", lambda i: [decisions[0]["domains"][i]["old_weight"]] + [
+                    w for d in decisions for w in (d["domains"][i]["old_weight"],
+                                                   d["domains"][i]["new_weight"])]),
+                ("loss", "Held-out loss over", lambda i: [d["domains"][i]["loss"] for d in decisions]),
+                ("excess", "above the reference", lambda i: [
+                    d["domains"][i]["loss"] - d["domains"][i]["reference_loss"] for d in decisions])]:
+            tokens_at, value_at, span = axes(title)
+            lines = [p for p in root.iter(name + "polyline") if p.get("class") == series]
+            self.assertEqual([p.get("data-domain") for p in lines],
+                             [d["domain"] for d in decisions[0]["domains"]])
+            for i, line in enumerate(lines):
+                points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
+                values = expected(i)
+                at = [0] + [t for t in tokens for _ in range(2)] if series == "weight" else tokens
+                self.assertEqual(len(points), len(values))
+                for (x, y), t, value in zip(points, at, values):
+                    self.assertAlmostEqual(tokens_at(x), t, delta=max(tokens) / 1000)
+                    self.assertAlmostEqual(value_at(y), value, delta=span / 1000)
 
     def test_bad_mixtures_are_refused_before_anything_runs(self):
         with Cluster() as cluster:

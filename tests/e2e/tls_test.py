@@ -35,11 +35,11 @@ class TlsCluster(Cluster):
         subprocess.run([BIN / "moectl", "cert", "init", folder or self.tls, *words], check=True,
                        capture_output=True)
 
-    def start_coordinator(self):
+    def start_coordinator(self, *flags):
         self.spawn("coordinator", [
             BIN / "moe-coordinator", "--listen", f"{self.address}:{self.port}",
             "--tls-dir", self.tls / "coordinator", "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
-            "--data-dir", self.root / "coordinator", "--artefact-root", self.artefacts])
+            "--data-dir", self.root / "coordinator", "--artefact-root", self.artefacts, *flags])
         wait_for(lambda: self.alive("coordinator") and (self.root / "coordinator" / "address").exists()
                  and self.moectl("version", check=False).returncode == 0, "the coordinator")
 

@@ -8,10 +8,12 @@ configuration), so that only what changed is checked again:
     tests/lint/clang.py thread-safety --build build/dev
 
 By default `tidy` takes the parts that the others rest on (TIDY below) and of them the files that
-reach neither LibTorch nor gRPC, whose headers cost it half a minute a file; --all takes the rest too. `thread-safety` takes the files that reach absl::Mutex.
+reach neither LibTorch nor gRPC, whose headers cost it half a minute a file; --all takes the rest too.
+`thread-safety` takes the files that reach absl::Mutex, and precompiles the headers that the build does.
 """
 import argparse
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,9 +23,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOPS = ("common/", "storage/", "sampler/", "planner/", "coordinator/", "worker/", "moectl/")
+UNIT = re.compile(r"/Unity/unity_\d+_cxx\.cxx$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
 
@@ -55,15 +60,24 @@ def reaches(source: pathlib.Path, pattern: str) -> bool:
     return any(re.search(pattern, path.read_text(errors="replace"), re.M) for path in files)
 
 
+# Files of a folder are checked as one translation unit, for most of clang's time goes into the headers
+# that they share. Whatever fails so is looked at in smaller groups, and in the end alone.
+GROUP = 12
 TIDY = ("common/", "storage/artefacts/", "sampler/", "coordinator/scheduler/", "worker/construction/")
 HEAVY = r'^\s*#\s*include\s*[<"](ATen/|torch/|c10/|grpcpp/|moe/v1/|google/protobuf/)'
 LOCKS = r'^\s*#\s*include\s*"absl/synchronization/'
 
 
-def key_of(source: pathlib.Path, command: list[str], salt: str) -> str:
+@dataclasses.dataclass
+class Source:
+    name: str             # below ROOT
+    marker: pathlib.Path  # exists where this content was found clean
+
+
+def key_of(source: pathlib.Path, flags: list[str], salt: str) -> str:
     digest = hashlib.sha256(salt.encode())
     # Free of where the checkout lies, so that another one of the same content shares the results.
-    digest.update(" ".join(command).replace(str(ROOT), "").encode())
+    digest.update(" ".join([source.relative_to(ROOT).as_posix(), *flags]).replace(str(ROOT), "").encode())
     files: set[pathlib.Path] = set()
     reach(source, files)
     for path in sorted(files):
@@ -72,21 +86,82 @@ def key_of(source: pathlib.Path, command: list[str], salt: str) -> str:
     return digest.hexdigest()
 
 
-def flags_of(entry: dict) -> list[str]:
-    """The flags that matter to clang: includes, defines, language level."""
+def flags_of(entry: dict) -> tuple[list[str], str | None]:
+    """The flags that matter to clang (includes, defines, language level), and the header that the
+    build precompiles."""
     words = shlex.split(entry["command"])
     start = next(i for i, w in enumerate(words) if re.search(r"(^|/)(c\+\+|g\+\+|clang\+\+)$", w))
-    flags, skip = [], False
+    flags, skip, precompiled = [], False, None
     for word in words[start + 1:]:
         if skip:
-            flags.append(word)
+            if word.endswith("cmake_pch.hxx"):
+                flags.pop()
+                precompiled = word
+            else:
+                flags.append(word)
             skip = False
         elif word in ("-isystem", "-I", "-include"):
             flags.append(word)
             skip = True
         elif re.match(r"-(I|D|isystem|std=|m(avx|fma|sse|prefer|arch|f16c))", word):
             flags.append(word)
-    return flags
+    return flags, precompiled
+
+
+def sources_of(entry: dict) -> list[pathlib.Path]:
+    """The sources of ours that a compile command is for: of a unity build's unit, those in it."""
+    path = pathlib.Path(entry["file"])
+    if not UNIT.search(path.as_posix()):
+        return [path]
+    return [pathlib.Path(name) for name in INCLUDE.findall(path.read_text())]
+
+
+class PrecompiledHeaders:
+    """clang's own precompiled form of the build's heavy headers, made for the length of a run."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="moe-lint-")
+        self.made: dict[tuple, concurrent.futures.Future] = {}
+        self.lock = threading.Lock()
+
+    def flags(self, header: str, flags: list[str], directory: str) -> list[str]:
+        """What makes clang start from `header`; nothing where it cannot be precompiled."""
+        # Include paths may differ between the two, defines and language level may not.
+        meaning = tuple(sorted(f for f in flags if re.match(r"-(D|std=|m)", f)))
+        with self.lock:
+            future = self.made.get((header, meaning))
+            mine = future is None
+            if mine:
+                future = self.made[header, meaning] = concurrent.futures.Future()
+                output = f"{self.folder.name}/{len(self.made)}.pch"
+        if mine:
+            result = subprocess.run([find_tool("clang++"), "-x", "c++-header", "-fpch-instantiate-templates",
+                                     "-Wno-everything", *flags,
+                                     header, "-o", output], cwd=directory, capture_output=True, text=True)
+            if result.returncode != 0:
+                print(f"cannot precompile {header}:\n{result.stderr}", flush=True)
+            future.set_result(["-include-pch", output] if result.returncode == 0 else [])
+        return future.result()
+
+
+def run_clang(mode: str, sources: list[Source], flags: list[str], directory: str) -> tuple[int, str]:
+    """Exit status and output of clang over `sources` as one translation unit."""
+    with tempfile.NamedTemporaryFile("w", prefix="moe-lint-", suffix=".cc") as unit:
+        if len(sources) == 1:
+            path = str(ROOT / sources[0].name)
+        else:
+            unit.write("".join(f'#include "{ROOT / source.name}"\n' for source in sources))
+            unit.flush()
+            path = unit.name
+        if mode == "tidy":
+            command = [find_tool("clang-tidy"), "--quiet", "--warnings-as-errors=*",
+                       f"--config-file={ROOT / '.clang-tidy'}", "--checks=-bugprone-suspicious-include", path,
+                       "--", *flags]
+        else:
+            command = [find_tool("clang++"), "-fsyntax-only", "-Wno-everything", "-Wthread-safety",
+                       "-Werror=thread-safety", *flags, path]
+        result = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+        return result.returncode, result.stdout + result.stderr
 
 
 def main() -> int:
@@ -104,49 +179,57 @@ def main() -> int:
     entries = json.loads((pathlib.Path(options.build) / "compile_commands.json").read_text())
     config = (ROOT / ".clang-tidy").read_text() if options.mode == "tidy" else ""
 
-    work = []
-    for entry in entries:
-        source = pathlib.Path(entry["file"])
-        if not source.is_relative_to(ROOT):
+    groups: dict[tuple, list[Source]] = {}
+    total = cached = 0
+    for entry, path in [(entry, path) for entry in entries for path in sources_of(entry)]:
+        if not path.is_relative_to(ROOT):
             continue
-        relative = source.relative_to(ROOT).as_posix()
+        relative = path.relative_to(ROOT).as_posix()
         if not relative.startswith(TOPS):
             continue
         if options.files and relative not in options.files:
             continue
         if options.mode == "tidy" and not (options.all or options.files) and (
-                not relative.startswith(TIDY) or reaches(source, HEAVY)):
+                not relative.startswith(TIDY) or reaches(path, HEAVY)):
             continue
-        if options.mode == "thread-safety" and not reaches(source, LOCKS):
+        if options.mode == "thread-safety" and not reaches(path, LOCKS):
             continue
-        flags = flags_of(entry)
-        if options.mode == "tidy":
-            command = [find_tool("clang-tidy"), "--quiet", "--warnings-as-errors=*", str(source), "--",
-                       *flags]
-        else:
-            command = [find_tool("clang++"), "-fsyntax-only", "-Wthread-safety", "-Werror=thread-safety",
-                       "-Wno-everything", "-Wthread-safety", *flags, str(source)]
-        work.append((relative, source, command, entry["directory"]))
-
-    def run(item):
-        relative, source, command, directory = item
-        marker = cache / key_of(source, command, options.mode + config)
+        flags, header = flags_of(entry)
+        total += 1
+        marker = cache / key_of(path, flags, options.mode + config)
         if marker.exists():
-            return relative, 0, "", True
-        result = subprocess.run(command, cwd=directory, capture_output=True, text=True)
-        if result.returncode == 0:
-            marker.touch()
-        return relative, result.returncode, result.stdout + result.stderr, False
+            cached += 1
+            continue
+        header = header if options.mode == "thread-safety" else None
+        key = (path.parent, header, entry["directory"], *flags)
+        groups.setdefault(key, []).append(Source(relative, marker))
 
-    bad = cached = 0
+    def check(key, sources: list[Source]) -> list[str]:
+        _, header, directory, *flags = key
+        if header:
+            flags += headers.flags(header, flags, directory)
+        code, output = run_clang(options.mode, sources, flags, directory)
+        if code == 0:
+            for source in sources:
+                source.marker.touch()
+            return []
+        if len(sources) == 1:
+            return [f"--- {sources[0].name}\n{output}"]
+        middle = len(sources) // 2
+        return check(key, sources[:middle]) + check(key, sources[middle:])
+
+    headers = PrecompiledHeaders()
+    batches = [(key, sources[i:i + GROUP]) for key, sources in groups.items()
+               for i in range(0, len(sources), GROUP)]
+    batches.sort(key=lambda batch: -len(batch[1]))  # the longest first
+    bad = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for relative, code, output, was_cached in pool.map(run, work):
-            cached += was_cached
-            if code != 0:
-                bad += 1
-                print(f"--- {relative}\n{output}", flush=True)
-    print(f"clang {options.mode}: {len(work)} files, {cached} unchanged, {bad} with problems")
-    if not work:
+        for problems in pool.map(lambda batch: check(*batch), batches):
+            bad += len(problems)
+            for problem in problems:
+                print(problem, flush=True)
+    print(f"clang {options.mode}: {total} files, {cached} unchanged, {bad} with problems")
+    if not total:
         print("nothing was checked: is the build folder configured?")
         return 1
     return 1 if bad else 0

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # folder -> project folders, or single headers, that it may include (longest folder wins).
 RULES = {
     "common": [],
+    "common/audit": ["common", "moe/v1"],
     "common/net": ["common"],
     "common/metrics": ["common"],
     "common/term": ["common"],
@@ -51,15 +52,17 @@ THIRD_PARTY = {
     "cuda": ["worker/cuda"],
     "prometheus/": ["common/metrics", "coordinator", "worker/daemon"],
     "openssl/": ["common/net", "moectl"],
-    "yaml-cpp/": ["moectl"],
+    "yaml-cpp/": ["moectl", "coordinator/queues"],
     "sentencepiece": ["sampler"],
     "pcre2": ["sampler"],
+    "simdjson": ["sampler"],
+    "cld2/": ["sampler"],
 }
 THIRD_PARTY["ATen/"] = THIRD_PARTY["c10/"] = THIRD_PARTY["torch/"]
 
 # Pure parts: no clock, no I/O, no threads, no third party.
 PURE = ["coordinator/scheduler/", "coordinator/sampler/update_rule.", "planner/",
-        "sampler/sample_sequence.",
+        "sampler/sample_sequence.", "sampler/filters/quantile.", "sampler/filters/text_features.",
         "worker/construction/partition.", "worker/construction/importance_split.",
         "worker/construction/balanced_assignment.", "worker/training/schedule."]
 IMPURE = re.compile(r"^(common/(clock|file|log|subprocess|run_channel)\.h|chrono|thread|mutex|fstream|"

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 failed=0
 mapfile -t texts < <(git ls-files -co --exclude-standard '*.md' '*.h' '*.cc' '*.cu' '*.proto' '*.py' '*.sh' '*.cmake' '*CMakeLists.txt' '*.yaml' '*.yml' | while read -r f; do [ -f "$f" ] && echo "$f"; done)
 
-codespell --ignore-words-list=artefact,artefacts,nd,te,ot,ans,fo,hist,bu,crate,ro,inout,sie,dout,filetest --skip='*golden*' \
+codespell --ignore-words-list=artefact,artefacts,nd,te,ot,ans,fo,hist,bu,crate,ro,inout,sie,dout,filetest,onother --skip='*golden*' \
   "${texts[@]}" || failed=1
 
 mapfile -t code < <(printf '%s\n' "${texts[@]}" | grep -E '\.(h|cc|cu|py|sh|proto)$')

@@ -56,6 +56,17 @@ std::vector<Case> Cases() {
       moe("MoeWithoutNoise", [](Case& c) { c.config.moe.add_noise = false; }),
       moe("MoeTopOne", [](Case& c) { c.config.moe.top_k = 1; }),
       moe("MoeAllExperts", [](Case& c) { c.config.moe.top_k = c.config.moe.num_experts; }),
+      moe("MoeSwitch",
+          [](Case& c) {
+            c.config.moe.gate = "switch";
+            c.config.moe.top_k = 1;
+          }),
+      moe("MoeSwitchThatDropsTokens",
+          [](Case& c) {
+            c.config.moe.gate = "switch";
+            c.config.moe.top_k = 1;
+            c.config.moe.capacity_factor = 1.0;
+          }),
       moe("MoeUntied", [](Case& c) { c.config.tie_word_embeddings = false; }),
       moe("MoeScalePerLayer",
           [](Case& c) {

@@ -45,8 +45,8 @@ void Make(const model::LoadedModel& dense, const artefacts::MoeConfig& moe,
       partition.layers.back().shared.push_back(neuron);
     }
   }
-  const at::Tensor parameters = construction::BuildMoe(dense.config, dense.parameters, config,
-                                                       partition, kSeed, [](int64_t) {});
+  const at::Tensor parameters =
+      construction::BuildMoe(dense.config, dense.parameters, config, partition, kSeed);
   const std::string ours = JoinPath(folder, "ours"), native = JoinPath(folder, "native");
   Check(MakeDirectories(ours));
   Check(MakeDirectories(native));

@@ -10,5 +10,5 @@ export LD_LIBRARY_PATH="/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PAT
 [ -x "$python" ] || { echo "skipped: tests/bench/run.sh train-step makes $python"; exit 77; }
 "$python" -c 'import torch, transformers; assert transformers.__version__ >= "5"' 2>/dev/null || {
   echo "skipped: $python -m pip install transformers"; exit 77; }
-[ -e "$model" ] || { echo "skipped: deploy/quickstart.sh fetches $model"; exit 77; }
+[ -e "$model" ] || { echo "skipped: deploy/fetch_model.sh fetches $model"; exit 77; }
 exec "$python" "$(dirname "$0")/native_export_oracle.py" "$1" "$model"

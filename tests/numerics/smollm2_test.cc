@@ -56,7 +56,7 @@ class SmolLm2Test : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(ModelPath())) {
-      GTEST_SKIP() << ModelPath() << " is missing; deploy/quickstart.sh fetches it";
+      GTEST_SKIP() << ModelPath() << " is missing; deploy/fetch_model.sh fetches it";
     }
     auto loaded = LoadModel(ModelPath());
     ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
@@ -80,7 +80,7 @@ TEST_F(SmolLm2Test, Fp32Losses_AreThoseOfTransformers) {
   }
 
   const BatchResult result = model.Evaluate(tokens_BS);
-  EXPECT_EQ(result.targets_per_sample, length - 1);
+  EXPECT_EQ(result.num_targets, length - 1);
   EXPECT_NEAR(result.sample_loss_sum.at(0), std::accumulate(kLosses.begin(), kLosses.end(), 0.0),
               5e-3);
 }

@@ -8,7 +8,7 @@ python="$cache/oracle-venv/bin/python"
 oracle="$(dirname "$0")/tokenizer_oracle.py"
 
 [ -x "$python" ] || { echo "skipped: deploy/install_deps.sh test makes $python"; exit 77; }
-[ -e "$model" ] || { echo "skipped: deploy/quickstart.sh fetches $model"; exit 77; }
+[ -e "$model" ] || { echo "skipped: deploy/fetch_model.sh fetches $model"; exit 77; }
 if [ -z "${MOE_SHARED_DATA:-}" ]; then
   echo "MOE_SHARED_DATA is not set: no text of the seven domains, no SentencePiece model"
   exec "$python" "$oracle" "$1" "$model"

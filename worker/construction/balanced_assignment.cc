@@ -2,6 +2,7 @@
 #include "worker/construction/balanced_assignment.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <utility>
 
@@ -12,120 +13,163 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// What `point` pays for moving from its cluster to another one is `extra`; of equals the lower
+// point comes first.
+struct Move {
+  double extra;
+  int32_t point;
+  bool operator<(const Move& other) const {
+    return extra < other.extra || (extra == other.extra && point < other.point);
+  }
+};
+
+// The cheapest moves from one cluster to another, the first few, cheapest first. Every point of the
+// cluster that is not here has a move that is not below `bound`. Some may have left the cluster.
+class Shortlist {
+ public:
+  bool empty() const { return first_ == end_; }
+  const Move& front() const { return moves_[first_]; }
+  void pop_front() { ++first_; }
+  // Whether points that are not here may be in the cluster.
+  bool is_incomplete() const { return bound_.extra < kInfinity; }
+
+  void Clear() {
+    first_ = end_ = 0;
+    bound_ = {kInfinity, 0};
+  }
+  void Add(const Move& move) {
+    if (!(move < bound_)) return;
+    if (first_ > 0) {
+      std::copy(moves_.begin() + first_, moves_.begin() + end_, moves_.begin());
+      end_ -= first_;
+      first_ = 0;
+    }
+    if (end_ == kMoves) {
+      bound_ = std::max(move, moves_[end_ - 1]);
+      if (!(move < moves_[end_ - 1])) return;
+      --end_;
+    }
+    int at = end_++;
+    for (; at > 0 && move < moves_[at - 1]; --at) moves_[at] = moves_[at - 1];
+    moves_[at] = move;
+  }
+
+ private:
+  static constexpr int kMoves = 4;
+
+  std::array<Move, kMoves> moves_;
+  int first_ = 0, end_ = 0;
+  Move bound_ = {-kInfinity, 0};  // nothing is known yet
+};
+
 // Successive shortest paths. Invariant: every point is in a cluster that is cheapest for it under
 // the prices, so the assignment is optimal for the sizes that the clusters have at the moment.
 class Solver {
  public:
-  Solver(const std::vector<float>& cost_nk, int64_t k, std::vector<double> prices)
+  Solver(const std::vector<float>& cost_nk, int64_t k)
       : cost_(cost_nk),
         n_(static_cast<int64_t>(cost_nk.size()) / k),
         k_(k),
-        prices_(std::move(prices)),
-        size_(k),
-        heaps_(k * k) {}
+        prices_(k),
+        members_(k),
+        shortlists_(k * k),
+        distance_(k),
+        previous_(k),
+        done_(k) {}
 
   Assignment Solve() {
     StartAtCheapest();
-    const int64_t capacity = n_ / k_;
     for (int64_t from = 0; from < k_; ++from) {
-      while (size_[from] > capacity) MoveOneAway(from, capacity);
+      while (Size(from) > n_ / k_) MoveOneAway(from);
     }
     return {.cluster = std::move(cluster_), .prices = std::move(prices_)};
   }
 
  private:
-  // What `point` pays for moving from cluster a to b is `extra`.
-  struct Move {
-    double extra;
-    int32_t point;
-    // For a heap with the least on top; of equals the lower point.
-    bool operator<(const Move& other) const {
-      return extra > other.extra || (extra == other.extra && point > other.point);
-    }
-  };
-  using Heap = std::vector<Move>;
-
-  double Cost(int64_t point, int64_t c) const { return cost_[point * k_ + c]; }
-  Heap& HeapOf(int64_t a, int64_t b) { return heaps_[a * k_ + b]; }
+  int64_t Size(int64_t c) const { return std::ssize(members_[c]); }
   Move MoveOf(int32_t point, int64_t a, int64_t b) const {
-    return {Cost(point, b) - Cost(point, a), point};
+    const float* cost = cost_.data() + point * k_;
+    return {double{cost[b]} - cost[a], point};
   }
 
   void StartAtCheapest() {
     cluster_.resize(n_);
+    place_.resize(n_);
+    for (std::vector<int32_t>& members : members_) members.reserve(2 * n_ / k_);
     for (int32_t i = 0; i < n_; ++i) {
-      int64_t best = 0;
-      double best_cost = kInfinity;
-      for (int64_t c = 0; c < k_; ++c) {
-        const double cost = Cost(i, c) + prices_[c];
-        if (cost < best_cost) best = c, best_cost = cost;
-      }
-      cluster_[i] = static_cast<int32_t>(best);
-      ++size_[best];
-      for (int64_t b = 0; b < k_; ++b) {
-        if (b != best) HeapOf(best, b).push_back(MoveOf(i, best, b));
-      }
+      const float* cost = cost_.data() + i * k_;
+      Enter(i, std::min_element(cost, cost + k_) - cost);
     }
-    for (Heap& heap : heaps_) std::make_heap(heap.begin(), heap.end());
   }
 
-  // The cheapest move from a to b, or nullptr. Entries of points that have left a are dropped here.
-  const Move* Cheapest(int64_t a, int64_t b) {
-    Heap& heap = HeapOf(a, b);
-    while (!heap.empty() && cluster_[heap.front().point] != a) {
-      std::pop_heap(heap.begin(), heap.end());
-      heap.pop_back();
+  void Enter(int32_t point, int64_t c) {
+    cluster_[point] = static_cast<int32_t>(c);
+    place_[point] = static_cast<int32_t>(Size(c));
+    members_[c].push_back(point);
+  }
+
+  void Leave(int32_t point) {
+    std::vector<int32_t>& members = members_[cluster_[point]];
+    place_[members.back()] = place_[point];
+    members[place_[point]] = members.back();
+    members.pop_back();
+  }
+
+  void Relocate(int32_t point, int64_t to) {
+    Leave(point);
+    Enter(point, to);
+    for (int64_t c = 0; c < k_; ++c) {
+      if (c != to) shortlists_[to * k_ + c].Add(MoveOf(point, to, c));
     }
-    return heap.empty() ? nullptr : &heap.front();
+  }
+
+  // The cheapest move from a to b, or nullptr.
+  const Move* Cheapest(int64_t a, int64_t b) {
+    Shortlist& list = shortlists_[a * k_ + b];
+    while (!list.empty() && cluster_[list.front().point] != a) list.pop_front();
+    if (list.empty() && list.is_incomplete()) {
+      list.Clear();
+      for (const int32_t point : members_[a]) list.Add(MoveOf(point, a, b));
+    }
+    return list.empty() ? nullptr : &list.front();
   }
 
   // Dijkstra from `from` over move costs reduced by the prices (never negative) to the nearest
   // cluster with room, then one point moves along each edge of the path.
-  void MoveOneAway(int64_t from, int64_t capacity) {
-    std::vector<double> distance(k_, kInfinity);
-    std::vector<int64_t> previous(k_, -1);
-    std::vector<bool> done(k_);
-    distance[from] = 0;
+  void MoveOneAway(int64_t from) {
+    std::fill(distance_.begin(), distance_.end(), kInfinity);
+    std::fill(done_.begin(), done_.end(), false);
+    distance_[from] = 0;
     int64_t to = from;
     for (;;) {
       to = -1;
       for (int64_t c = 0; c < k_; ++c) {
-        if (!done[c] && distance[c] < kInfinity && (to < 0 || distance[c] < distance[to])) to = c;
+        if (!done_[c] && distance_[c] < kInfinity && (to < 0 || distance_[c] < distance_[to])) {
+          to = c;
+        }
       }
       MOE_CHECK(to >= 0);  // n / k points per cluster: one has room while another is over-full
-      if (size_[to] < capacity) break;
-      done[to] = true;
+      if (Size(to) < n_ / k_) break;
+      done_[to] = true;
       for (int64_t c = 0; c < k_; ++c) {
-        if (done[c]) continue;
+        if (done_[c]) continue;
         const Move* move = Cheapest(to, c);
         if (move == nullptr) continue;
         // Rounding may leave a reduced cost a hair below zero.
         const double reduced = std::max(0.0, move->extra + prices_[c] - prices_[to]);
-        if (distance[to] + reduced < distance[c]) {
-          distance[c] = distance[to] + reduced;
-          previous[c] = to;
+        if (distance_[to] + reduced < distance_[c]) {
+          distance_[c] = distance_[to] + reduced;
+          previous_[c] = to;
         }
       }
     }
     // Clusters nearer than `to` become dearer by the difference, which keeps the invariant and
     // makes every edge of the path free.
     for (int64_t c = 0; c < k_; ++c) {
-      if (distance[c] < distance[to]) prices_[c] += distance[to] - distance[c];
+      if (distance_[c] < distance_[to]) prices_[c] += distance_[to] - distance_[c];
     }
-    for (int64_t c = to; c != from; c = previous[c]) {
-      Relocate(Cheapest(previous[c], c)->point, c);
-    }
-    --size_[from];
-    ++size_[to];
-  }
-
-  void Relocate(int32_t point, int64_t to) {
-    cluster_[point] = static_cast<int32_t>(to);
-    for (int64_t c = 0; c < k_; ++c) {
-      if (c == to) continue;
-      Heap& heap = HeapOf(to, c);
-      heap.push_back(MoveOf(point, to, c));
-      std::push_heap(heap.begin(), heap.end());
+    for (int64_t c = to; c != from; c = previous_[c]) {
+      Relocate(Cheapest(previous_[c], c)->point, c);
     }
   }
 
@@ -133,17 +177,21 @@ class Solver {
   const int64_t n_, k_;
   std::vector<int32_t> cluster_;
   std::vector<double> prices_;
-  std::vector<int64_t> size_;
-  std::vector<Heap> heaps_;  // [k, k]
+  std::vector<std::vector<int32_t>> members_;  // [k]
+  std::vector<int32_t> place_;                 // [n], within its cluster's members
+  std::vector<Shortlist> shortlists_;          // [k, k]
+  // Of one path, [k].
+  std::vector<double> distance_;
+  std::vector<int64_t> previous_;
+  std::vector<bool> done_;
 };
 
 }  // namespace
 
-Assignment BalancedAssignment(const std::vector<float>& cost_nk, int64_t num_clusters,
-                              std::vector<double> prices) {
-  MOE_CHECK(num_clusters >= 1 && static_cast<int64_t>(prices.size()) == num_clusters);
+Assignment BalancedAssignment(const std::vector<float>& cost_nk, int64_t num_clusters) {
+  MOE_CHECK(num_clusters >= 1);
   MOE_CHECK(static_cast<int64_t>(cost_nk.size()) % (num_clusters * num_clusters) == 0);
-  return Solver(cost_nk, num_clusters, std::move(prices)).Solve();
+  return Solver(cost_nk, num_clusters).Solve();
 }
 
 }  // namespace moe::construction

@@ -1,179 +1,236 @@
-// n rows, d columns, k clusters; b rows of one block.
+// n rows, d columns, k clusters.
 #include "worker/construction/balanced_kmeans.h"
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "common/check.h"
 #include "common/philox.h"
 #include "worker/construction/balanced_assignment.h"
-#include "worker/kernels/gemm.h"
 #include "worker/kernels/parallel.h"
+#include "worker/kernels/row_products.h"
 
 namespace moe::construction {
 namespace {
 
-using kernels::Gemm;
-using kernels::Matrix;
-
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Work is cut into pieces of fixed size, each done by one thread, so that sums do not depend on the
 // number of threads.
 constexpr int64_t kBlockRows = 256;
 constexpr int64_t kBlockColumns = 256;
 
+// body(first, columns) for every block of columns.
+void ForBlocksOfColumns(int64_t d, const std::function<void(int64_t, int64_t)>& body) {
+  kernels::ParallelTasks((d + kBlockColumns - 1) / kBlockColumns, [&](int64_t, int64_t block) {
+    const int64_t first = block * kBlockColumns;
+    body(first, std::min(kBlockColumns, d - first));
+  });
+}
+
+std::vector<double> SquaredLengths(const float* rows_nd, int64_t n, int64_t d) {
+  std::vector<double> lengths(n);
+  kernels::ParallelFor(n, kBlockRows, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) lengths[i] = kernels::SquaredLength(rows_nd + i * d, d);
+  });
+  return lengths;
+}
+
+double Sum(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+std::vector<double> ColumnMeans(const float* rows_nd, int64_t n, int64_t d) {
+  std::vector<double> means_d(d);
+  ForBlocksOfColumns(d, [&](int64_t first, int64_t columns) {
+    double* sums = means_d.data() + first;
+    for (int64_t i = 0; i < n; ++i) kernels::AddRow(rows_nd + i * d + first, columns, 1, sums);
+    for (int64_t j = 0; j < columns; ++j) sums[j] /= static_cast<double>(n);
+  });
+  return means_d;
+}
+
 // The rows as the metric sees them, and their squared lengths.
 struct Points {
-  std::vector<float> rows;  // [n, d]
+  const float* rows;           // [n, d]: the caller's, or `centred`
+  std::vector<float> centred;  // kCosine: rows less their mean
   std::vector<double> squared_length;
   int64_t n, d;
-  double mean_column_variance;
 };
 
-double Dot(const float* a, const float* b, int64_t d) {
-  double sum = 0;
-  for (int64_t i = 0; i < d; ++i) sum += double{a[i]} * b[i];
-  return sum;
-}
-
-// Fills means_d and returns the mean of the columns' variances.
-double ColumnMeans(const std::vector<float>& rows_nd, int64_t n, int64_t d,
-                   std::vector<double>& means_d) {
-  means_d.assign(d, 0);
-  std::vector<double> variances(d);
-  kernels::ParallelFor(d, kBlockColumns, [&](int64_t begin, int64_t end) {
-    for (int64_t i = 0; i < n; ++i) {
-      for (int64_t j = begin; j < end; ++j) means_d[j] += rows_nd[i * d + j];
-    }
-    for (int64_t j = begin; j < end; ++j) means_d[j] /= static_cast<double>(n);
-    for (int64_t i = 0; i < n; ++i) {
-      for (int64_t j = begin; j < end; ++j) {
-        const double difference = rows_nd[i * d + j] - means_d[j];
-        variances[j] += difference * difference;
-      }
-    }
-  });
-  double sum = 0;
-  for (const double variance : variances) sum += variance / static_cast<double>(n);
-  return sum / static_cast<double>(d);
-}
-
 Points Prepare(const std::vector<float>& rows_nd, int64_t d, Metric metric) {
-  Points points{.rows = rows_nd,
-                .squared_length = {},
-                .n = static_cast<int64_t>(rows_nd.size()) / d,
-                .d = d,
-                .mean_column_variance = 0};
-  std::vector<double> means_d;
-  points.mean_column_variance = ColumnMeans(rows_nd, points.n, d, means_d);
-  points.squared_length.resize(points.n);
-  kernels::ParallelFor(points.n, kBlockRows, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      float* row = points.rows.data() + i * d;
-      if (metric == Metric::kCosine) {
-        for (int64_t j = 0; j < d; ++j) row[j] -= static_cast<float>(means_d[j]);
+  const int64_t n = static_cast<int64_t>(rows_nd.size()) / d;
+  Points points{.rows = rows_nd.data(), .centred = {}, .squared_length = {}, .n = n, .d = d};
+  if (metric == Metric::kCosine) {
+    const std::vector<double> means_d = ColumnMeans(points.rows, n, d);
+    points.centred = rows_nd;
+    points.rows = points.centred.data();
+    kernels::ParallelFor(n, kBlockRows, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t j = 0; j < d; ++j) points.centred[i * d + j] -= static_cast<float>(means_d[j]);
       }
-      points.squared_length[i] = Dot(row, row, d);
-    }
-  });
+    });
+  }
+  points.squared_length = SquaredLengths(points.rows, n, d);
   return points;
 }
 
-// products_nm = rows times vectors_md transposed.
-void Products(const Points& points, const float* vectors_md, int64_t m, float* products_nm) {
-  const int64_t blocks = (points.n + kBlockRows - 1) / kBlockRows;
-  kernels::ParallelTasks(blocks, [&](int64_t /*worker*/, int64_t block) {
-    const int64_t first = block * kBlockRows, b = std::min(kBlockRows, points.n - first);
-    Gemm(Matrix<const float>(points.rows.data() + first * points.d, b, points.d),
-         Matrix<const float>(vectors_md, m, points.d).Transposed(), kernels::Output::kOverwrite,
-         Matrix<float>(products_nm + first * m, b, m));
-  });
-}
+// The means of clusters of equal size. Sums are kept in fp64, so that a change of the assignment
+// costs as much as the rows that it moves.
+class ClusterMeans {
+ public:
+  ClusterMeans(const Points& points, int64_t k)
+      : points_(points), k_(k), sums_kd_(k * points.d), means_kd_(k * points.d) {}
 
-// From products of rows and centres to what a row pays per centre, up to what it pays anywhere:
-// |x - c|^2 less |x|^2, or 1 - cos less 1.
-void ProductsToCosts(const Points& points, const std::vector<float>& centres_k_d, int64_t k,
-                     Metric metric, std::vector<float>& products_nk) {
-  std::vector<double> squared_length(k);
-  for (int64_t c = 0; c < k; ++c) {
-    const float* centre = centres_k_d.data() + c * points.d;
-    squared_length[c] = Dot(centre, centre, points.d);
+  const std::vector<float>& means_kd() const { return means_kd_; }
+  // Of every row to the mean of its cluster, added up.
+  double SquaredDistances() const {
+    const int64_t rows_each = points_.n / k_;
+    return Sum(points_.squared_length) - squares_of_sums_ / static_cast<double>(rows_each);
   }
-  for (int64_t i = 0; i < points.n; ++i) {
-    for (int64_t c = 0; c < k; ++c) {
-      float& value = products_nk[i * k + c];
-      if (metric == Metric::kL2) {
-        value = static_cast<float>(squared_length[c] - 2.0 * value);
-      } else {
-        const double lengths = std::sqrt(squared_length[c] * points.squared_length[i]);
-        value = lengths > 0 ? static_cast<float>(-value / lengths) : 0.0f;
+  // E|x|^2 - |E x|^2, spread over the columns.
+  double MeanColumnVariance() const {
+    const double n = static_cast<double>(points_.n), d = static_cast<double>(points_.d);
+    std::vector<double> sum_d(points_.d);
+    for (int64_t c = 0; c < k_; ++c) {
+      for (int64_t j = 0; j < points_.d; ++j) sum_d[j] += sums_kd_[c * points_.d + j];
+    }
+    const double square = kernels::SquaredLength(sum_d.data(), points_.d) / (n * n);
+    return std::max(0.0, Sum(points_.squared_length) / n - square) / d;
+  }
+
+  void Update(const std::vector<int32_t>& cluster) {
+    std::vector<Move> moves = MovesTo(cluster);
+    // A row that moves is added twice; all of them are added once.
+    const bool afresh = std::ssize(moves) > points_.n / 2;
+    if (afresh) {
+      cluster_.clear();
+      moves = MovesTo(cluster);
+      std::fill(sums_kd_.begin(), sums_kd_.end(), 0.0);
+    }
+    const int64_t d = points_.d;
+    const float share = static_cast<float>(k_) / static_cast<float>(points_.n);
+    std::vector<double> squares((d + kBlockColumns - 1) / kBlockColumns);
+    ForBlocksOfColumns(d, [&](int64_t first, int64_t columns) {
+      for (const Move& move : moves) {
+        const float* row = points_.rows + move.row * d + first;
+        if (move.from >= 0) kernels::AddRow(row, columns, -1, &sums_kd_[move.from * d + first]);
+        kernels::AddRow(row, columns, 1, &sums_kd_[move.to * d + first]);
       }
-    }
+      for (int64_t c = 0; c < k_; ++c) {
+        const double* sum = &sums_kd_[c * d + first];
+        squares[first / kBlockColumns] += kernels::SquaredLength(sum, columns);
+        for (int64_t j = 0; j < columns; ++j) {
+          means_kd_[c * d + first + j] = share * static_cast<float>(sum[j]);
+        }
+      }
+    });
+    squares_of_sums_ = Sum(squares);
+    cluster_ = cluster;
   }
-}
 
-double Objective(const Points& points, const std::vector<float>& cost_nk, int64_t k, Metric metric,
-                 const std::vector<int32_t>& cluster) {
-  double sum = 0;
-  for (int64_t i = 0; i < points.n; ++i) {
-    sum += cost_nk[i * k + cluster[i]] + (metric == Metric::kL2 ? points.squared_length[i] : 1.0);
-  }
-  return sum;
-}
+ private:
+  struct Move {
+    int64_t row;
+    int32_t from, to;  // from -1: it was nowhere
+  };
 
-std::vector<float> Means(const Points& points, const std::vector<int32_t>& cluster, int64_t k) {
-  const int64_t d = points.d, blocks = (d + kBlockColumns - 1) / kBlockColumns;
-  const float share = static_cast<float>(k) / static_cast<float>(points.n);
-  std::vector<float> means(k * d);
-  kernels::ParallelTasks(blocks, [&](int64_t /*worker*/, int64_t block) {
-    const int64_t first = block * kBlockColumns, columns = std::min(kBlockColumns, d - first);
-    std::vector<float> sums(k * columns);
-    for (int64_t i = 0; i < points.n; ++i) {
-      const float* row = points.rows.data() + i * d + first;
-      float* sum = sums.data() + cluster[i] * columns;
-      for (int64_t j = 0; j < columns; ++j) sum[j] += row[j];
+  std::vector<Move> MovesTo(const std::vector<int32_t>& cluster) const {
+    std::vector<Move> moves;
+    for (int64_t i = 0; i < points_.n; ++i) {
+      const int32_t from = cluster_.empty() ? -1 : cluster_[i];
+      if (from != cluster[i]) moves.push_back({i, from, cluster[i]});
     }
+    return moves;
+  }
+
+  const Points& points_;
+  const int64_t k_;
+  std::vector<int32_t> cluster_;  // of each row; empty at the start
+  std::vector<double> sums_kd_;
+  std::vector<float> means_kd_;
+  double squares_of_sums_ = 0;
+};
+
+// What a row pays per centre, up to what it pays anywhere: half of |x - c|^2, or 1 - cos.
+void Costs(const Points& points, const std::vector<float>& products_nk,
+           const std::vector<float>& centres_kd, int64_t k, Metric metric,
+           std::vector<float>& cost_nk) {
+  const std::vector<double> squared_length = SquaredLengths(centres_kd.data(), k, points.d);
+  for (int64_t i = 0; i < points.n && metric == Metric::kL2; ++i) {
     for (int64_t c = 0; c < k; ++c) {
-      for (int64_t j = 0; j < columns; ++j)
-        means[c * d + first + j] = share * sums[c * columns + j];
+      cost_nk[i * k + c] = static_cast<float>(0.5 * squared_length[c] - products_nk[i * k + c]);
     }
-  });
-  return means;
+  }
+  for (int64_t i = 0; i < points.n && metric == Metric::kCosine; ++i) {
+    for (int64_t c = 0; c < k; ++c) {
+      const double lengths = std::sqrt(points.squared_length[i] * squared_length[c]);
+      cost_nk[i * k + c] =
+          lengths > 0 ? static_cast<float>(-products_nk[i * k + c] / lengths) : 0.0f;
+    }
+  }
 }
 
-double SquaredShift(const std::vector<float>& a, const std::vector<float>& b) {
+// A row pulls the mean of its cluster towards itself by |x|^2 / size, which says nothing about
+// where it belongs but keeps it there: takes that off, as if the row were new to all clusters
+// (Hartigan 1975).
+void LeaveOutOwnShares(const Points& points, const std::vector<int32_t>& cluster, int64_t k,
+                       std::vector<float>& cost_nk) {
+  const double share = static_cast<double>(k) / static_cast<double>(points.n);
+  for (int64_t i = 0; i < points.n; ++i) {
+    cost_nk[i * k + cluster[i]] += static_cast<float>(share * points.squared_length[i]);
+  }
+}
+
+double SumOfCosines(const std::vector<float>& cost_nk, int64_t k,
+                    const std::vector<int32_t>& cluster) {
   double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += double{a[i] - b[i]} * (a[i] - b[i]);
+  for (size_t i = 0; i < cluster.size(); ++i) sum -= cost_nk[i * k + cluster[i]];
   return sum;
 }
 
 Clustering Run(const Points& points, std::vector<float> centres, const KMeansOptions& options) {
-  const int64_t k = static_cast<int64_t>(centres.size()) / points.d;
-  MOE_CHECK(k >= 1 && points.n % k == 0);
-  Clustering best{.cluster = {}, .centres_k_d = {}, .objective = 0, .iterations = 0};
-  std::vector<float> cost_nk(points.n * k);
-  std::vector<double> prices(k);
+  const int64_t n = points.n, d = points.d, k = static_cast<int64_t>(centres.size()) / d;
+  MOE_CHECK(k >= 1 && n % k == 0);
+  Clustering best{.cluster = {}, .centres_k_d = {}, .objective = kInfinity, .iterations = 0};
+  std::vector<float> products_nk(n * k), cost_nk(n * k);
   std::vector<int32_t> before;
-  double best_objective = std::numeric_limits<double>::infinity();
-  for (int64_t iteration = 1; iteration <= options.max_iterations; ++iteration) {
-    Products(points, centres.data(), k, cost_nk.data());
-    ProductsToCosts(points, centres, k, options.metric, cost_nk);
-    Assignment assignment = BalancedAssignment(cost_nk, k, std::move(prices));
-    prices = std::move(assignment.prices);
-    const double objective = Objective(points, cost_nk, k, options.metric, assignment.cluster);
-    std::vector<float> means = Means(points, assignment.cluster, k);
-    if (objective < best_objective) {
-      best_objective = objective;
-      best = {.cluster = {assignment.cluster.begin(), assignment.cluster.end()},
-              .centres_k_d = means,
-              .objective = objective,
-              .iterations = iteration};
+  ClusterMeans means(points, k);
+  double objective = 0;
+  const auto assign = [&](bool leave_out_own_shares) {
+    Costs(points, products_nk, centres, k, options.metric, cost_nk);
+    if (leave_out_own_shares) LeaveOutOwnShares(points, before, k, cost_nk);
+    Assignment assignment = BalancedAssignment(cost_nk, k);
+    means.Update(assignment.cluster);
+    objective = options.metric == Metric::kL2
+                    ? means.SquaredDistances()
+                    : static_cast<double>(n) - SumOfCosines(cost_nk, k, assignment.cluster);
+    return assignment;
+  };
+  bool leaves_out_own_shares = options.metric == Metric::kL2;
+  // As published, a last assignment to the last centres counts as no iteration.
+  for (int64_t iteration = 1; iteration <= options.max_iterations + 1; ++iteration) {
+    kernels::RowProducts(points.rows, n, centres.data(), k, d, products_nk.data());
+    Assignment assignment = assign(leaves_out_own_shares && iteration > 1);
+    if (leaves_out_own_shares && objective >= best.objective) {
+      // Rows that are right to move one by one may be wrong to move together. The plain step never
+      // raises the objective.
+      leaves_out_own_shares = false;
+      assignment = assign(false);
     }
-    const double shift = SquaredShift(centres, means);
-    centres = std::move(means);
+    if (objective < best.objective) {
+      best = {.cluster = {assignment.cluster.begin(), assignment.cluster.end()},
+              .centres_k_d = means.means_kd(),
+              .objective = objective,
+              .iterations = std::min(iteration, options.max_iterations)};
+    }
     const bool fixed_point = assignment.cluster == before;
-    if (fixed_point || shift <= options.tolerance * points.mean_column_variance) break;
+    const double shift = kernels::SquaredDistance(centres.data(), means.means_kd().data(), k * d);
+    if (fixed_point || shift <= options.tolerance * means.MeanColumnVariance()) break;
+    centres = means.means_kd();
     before = std::move(assignment.cluster);
   }
   return best;
@@ -185,12 +242,11 @@ std::vector<float> StartingCentres(const Points& points, int64_t k, PhiloxGenera
   const int64_t n = points.n, d = points.d;
   const int64_t trials = 2 + static_cast<int64_t>(std::log(static_cast<double>(k)));
   std::vector<float> centres;
-  std::vector<double> nearest(n, std::numeric_limits<double>::infinity());
+  std::vector<double> nearest(n, kInfinity);
   std::vector<float> candidates(trials * d), products(n * trials);
   for (int64_t c = 0; c < k; ++c) {
     std::vector<int64_t> drawn;
-    double total = 0;
-    for (const double distance : nearest) total += distance;
+    const double total = Sum(nearest);
     for (int64_t t = 0; t < (c == 0 ? 1 : trials); ++t) {
       int64_t row = static_cast<int64_t>(generator.Below(n));
       if (c > 0 && total > 0) {
@@ -199,12 +255,12 @@ std::vector<float> StartingCentres(const Points& points, int64_t k, PhiloxGenera
         while (row < n - 1 && (left -= nearest[row]) >= 0) ++row;
       }
       drawn.push_back(row);
-      std::copy_n(points.rows.data() + row * d, d, candidates.data() + t * d);
+      std::copy_n(points.rows + row * d, d, candidates.data() + t * d);
     }
     const int64_t count = static_cast<int64_t>(drawn.size());
-    Products(points, candidates.data(), count, products.data());
+    kernels::RowProducts(points.rows, n, candidates.data(), count, d, products.data());
     std::vector<double> best_nearest;
-    double best_total = std::numeric_limits<double>::infinity();
+    double best_total = kInfinity;
     int64_t best = 0;
     for (int64_t t = 0; t < count; ++t) {
       std::vector<double> with(n);
@@ -234,7 +290,7 @@ void NormaliseRows(float* rows_nd, int64_t n, int64_t d) {
   kernels::ParallelFor(n, kBlockRows, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* row = rows_nd + i * d;
-      const double length = std::sqrt(Dot(row, row, d));
+      const double length = std::sqrt(kernels::SquaredLength(row, d));
       if (length == 0) continue;
       const float scale = static_cast<float>(1 / length);
       for (int64_t j = 0; j < d; ++j) row[j] *= scale;

@@ -4,8 +4,9 @@
 //
 // Source: independent-clustering of LLaMA-MoE (arXiv 2406.16554, section 3.1), whose code uses the
 // PyPI package k-means-constrained. Differs: the assignment is exact and minimises the objective
-// itself, where the package rounds costs to 1/1000 and minimises unsquared distances. Results are
-// a function of rows, options and seed, whatever the number of threads.
+// itself, where the package rounds costs to 1/1000 and minimises unsquared distances; with kL2 a
+// row is compared with its own cluster as if it were not in it, as long as that lowers the
+// objective. Results are a function of rows, options and seed, whatever the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,8 @@ struct KMeansOptions {
 struct Clustering {
   std::vector<int64_t> cluster;    // [n]
   std::vector<float> centres_k_d;  // means of the clusters
-  double objective = 0;
-  int64_t iterations = 0;  // of the best run
+  double objective = 0;            // of kCosine: to the centres before, which the rows chose by
+  int64_t iterations = 0;          // of the best run
 };
 
 // Scales each row to length 1; a row of zeros stays.

@@ -1,15 +1,22 @@
-// A dense model and a partition of its neurons, made into a mixture of experts.
+// A dense model and a partition of its neurons, made into a mixture of experts: one parameter at a
+// time, so that neither model has to fit into memory.
+//
+// I width of the dense FFN, N experts, n width of one, m of the shared one, d hidden size, P arena.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
-#include <vector>
+#include <map>
+#include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "storage/artefacts/model_config.h"
 #include "worker/construction/partition.h"
+#include "worker/kernels/buffer.h"
+#include "worker/model/weight_source.h"
 
 namespace moe::construction {
 
@@ -19,32 +26,50 @@ namespace moe::construction {
 absl::StatusOr<artefacts::ModelConfig> MoeConfigFor(const artefacts::ModelConfig& dense,
                                                     const artefacts::MoeConfig& moe);
 
-// Slices the dense weights (`dense_parameters`, fp32 [P] of `dense`) by `partition`: expert e holds
-// the gate and up rows and the down columns of its neurons, in ascending order, so the sum of all
-// experts is the dense FFN; the shared expert likewise. Layers of moe_config.moe.dense_layers keep
-// their FFN. Learned scales start at the config's factor, output biases at zero. Gate networks are
-// drawn from N(0, 0.02^2), as in the published models, a function of (seed, layer); the gate's
-// noise weights are zero. Everything else is copied. Returns fp32 [P] of `moe_config`, which is
-// MoeConfigFor of `dense` and fits `partition`. `after_layer` is called with the number of layers
-// done.
+// What a construction says of one layer with experts.
+struct LayerPlan {
+  LayerPartition partition;
+  // fp32, in the place of what would be sliced or drawn, by the parameter's name within the layer
+  // (worker/model/parameters.h): "router.0", "experts.down", ...
+  std::map<std::string, at::Tensor> replaced = {};
+};
+// Called once for every layer with experts, in order, when its parameters are about to be made.
+using PlanLayer = std::function<absl::StatusOr<LayerPlan>(int64_t layer)>;
+
+struct BuildOptions {
+  uint64_t seed = 0;               // of the gates
+  double shared_scale_factor = 1;  // on the shared experts' output, in their down projection
+};
+
+// Takes the values of one parameter of the mixture, row-major in the type of the dense weights: the
+// first `size` of `bytes`. They are gone when it returns, unless it leaves another buffer there.
+using ParameterSink = std::function<absl::Status(const model::Parameter& parameter,
+                                                 kernels::Buffer<uint8_t>& bytes, uint64_t size)>;
+
+// Makes every parameter of `to`, which is MoeConfigFor of the dense config, in the order of its
+// layout. Expert e holds the gate and up rows and the down columns of its neurons, in the plan's
+// order, so the sum of all experts is the dense FFN; the shared expert likewise. Layers of
+// to.moe.dense_layers keep their FFN. Gate networks are drawn from N(0, 0.02^2), as in the
+// published models, a function of (seed, layer); noise weights and output biases are zero, learned
+// scales start at the config's factor. Everything else is copied, bit for bit.
+//
+// Or `to` is the dense config with a smaller FFN width: a pruned model, of the only expert of each
+// plan.
+//
+// Errors are those of `plan_layer` and `sink`; INVALID_ARGUMENT names a replaced value that the
+// type of the weights cannot hold.
+absl::Status Build(const model::WeightSource& dense, const artefacts::ModelConfig& to,
+                   const BuildOptions& options, const PlanLayer& plan_layer,
+                   const ParameterSink& sink);
+
+// The same in memory: fp32 [P] of `to`.
+absl::StatusOr<at::Tensor> BuildArena(const model::WeightSource& dense,
+                                      const artefacts::ModelConfig& to, const BuildOptions& options,
+                                      const PlanLayer& plan_layer);
+
+// BuildArena of fp32 [P] of `dense` and of a partition that is there already.
 at::Tensor BuildMoe(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
                     const artefacts::ModelConfig& moe_config, const Partition& partition,
-                    uint64_t seed, const std::function<void(int64_t)>& after_layer);
-
-// The dense model of `pruned_config`, which is `dense` with a smaller FFN width: the neurons of the
-// partition's only expert in each layer.
-at::Tensor BuildPruned(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
-                       const artefacts::ModelConfig& pruned_config, const Partition& partition);
-
-// Multiplies the shared experts' outputs by `factor`, in their down projections.
-void ScaleSharedExperts(const artefacts::ModelConfig& config, double factor,
-                        at::Tensor& parameters);
-
-// Makes the first matrix of a layer's gate the mean of each expert's normalised rows (`rows_Id`,
-// see NormalisedRows) and the second, where there is one, the identity: the start that the
-// published code has for gates trained against dense activations.
-void SetGatesToCentres(const artefacts::ModelConfig& config, int64_t layer,
-                       const std::vector<float>& rows_Id, const LayerPartition& partition,
-                       at::Tensor& parameters);
+                    uint64_t seed);
 
 }  // namespace moe::construction

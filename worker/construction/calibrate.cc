@@ -1,18 +1,15 @@
 #include "worker/construction/calibrate.h"
 
+#include <ATen/ops/argsort.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/mm.h>
-#include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "common/check.h"
-#include "worker/construction/build.h"
 #include "worker/construction/residual_stream.h"
-#include "worker/model/arena.h"
 
 namespace moe::construction {
 namespace {
@@ -23,15 +20,6 @@ constexpr int64_t kSensitivityTokens = 1024;
 // An mlp gate that begins as a linear one: tanh(s x) / s is x within 2 % for the logits that
 // FitLayer gives.
 constexpr double kTanhShrink = 0.1;
-
-FittedLayer Fit(const DenseModel& dense, const FitOptions& options, int64_t layer,
-                const at::Tensor& x_Td, const SplitLayer& split) {
-  return FitLayer(options,
-                  {.x_Td = x_Td,
-                   .h_TI = dense.Neurons(layer, x_Td),
-                   .down_dI = dense.LayerWeight(layer, "down")},
-                  [&](const std::vector<int64_t>& neurons) { return split(layer, neurons); });
-}
 
 // The loss on `probe`, which has passed the layers below `layer` and its attention, once the
 // layer's FFN puts out y_Td and everything above is dense.
@@ -44,48 +32,144 @@ double LossWith(const DenseModel& dense, ResidualStream probe, int64_t layer,
   return probe.MeanLoss();
 }
 
-// The layers with the largest sensitivity, ascending.
-std::vector<int64_t> MostSensitive(const std::vector<CalibratedLayer>& layers, int64_t count) {
-  std::vector<int64_t> order(layers.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return layers[a].sensitivity > layers[b].sensitivity;
-  });
-  order.resize(count);
-  std::sort(order.begin(), order.end());
-  return order;
-}
-
-artefacts::MoeConfig MixtureConfig(const CalibrationOptions& options,
-                                   const std::vector<CalibratedLayer>& layers) {
-  artefacts::MoeConfig moe;
-  moe.num_experts = options.fit.num_experts;
-  moe.top_k = options.fit.top_k;
-  moe.gate_network = options.gate_network;
-  moe.learn_scale = options.learn_scale;
-  moe.shared_width = options.fit.shared_width;
-  moe.output_bias = options.fit.mean_vector;
-  for (int64_t i = 0; i < std::ssize(layers); ++i) {
-    // A dense layer has no scale; 1 keeps the list readable.
-    moe.layer_scale_factors.push_back(layers[i].stays_dense ? 1.0 : layers[i].scale);
-    if (layers[i].stays_dense) moe.dense_layers.push_back(i);
-  }
-  return moe;
-}
-
-// Puts what was fitted in the place of what BuildMoe sliced and drew.
-void Install(const FittedLayer& fitted, int64_t layer, const model::ParameterLayout& layout,
-             const at::Tensor& parameters) {
-  const auto target = [&](const char* name) {
-    return model::View(parameters, layout.Find(fmt::format("layers.{}.{}", layer, name)));
-  };
-  const bool is_mlp = layout.Has(fmt::format("layers.{}.router.2", layer));
+LayerPlan ToPlan(const FittedLayer& fitted, const LayerPartition& partition,
+                 const std::string& gate_network) {
+  LayerPlan plan{.partition = partition};
+  const bool is_mlp = gate_network == "mlp";
   const double shrink = is_mlp ? kTanhShrink : 1.0;
-  target("router.0").copy_(fitted.gate_Nd.mul(shrink));
-  if (is_mlp) target("router.2").copy_(at::eye(fitted.gate_Nd.size(0)).div_(shrink));
-  if (fitted.shared_down_dm.defined()) target("shared.down").copy_(fitted.shared_down_dm);
-  if (fitted.output_bias_d.defined()) target("output_bias").copy_(fitted.output_bias_d);
+  plan.replaced["router.0"] = fitted.gate_Nd.mul(shrink);
+  if (is_mlp) plan.replaced["router.2"] = at::eye(fitted.gate_Nd.size(0)).div_(shrink);
+  if (fitted.shared_down_dm.defined()) plan.replaced["shared.down"] = fitted.shared_down_dm;
+  if (fitted.experts_down_Ndn.defined()) plan.replaced["experts.down"] = fitted.experts_down_Ndn;
+  if (fitted.output_bias_d.defined()) plan.replaced["output_bias"] = fitted.output_bias_d;
+  return plan;
 }
+
+class Calibrator {
+ public:
+  Calibrator(const DenseModel& dense, const CalibrationOptions& options, const Partition& partition,
+             const at::Tensor& tokens_BS, const std::function<bool(int64_t, int64_t)>& progress)
+      : dense_(dense),
+        options_(options),
+        partition_(partition),
+        tokens_BS_(tokens_BS),
+        progress_(progress),
+        chooses_(options.num_dense_layers > std::ssize(options.dense_layers)) {
+    result_.layers.resize(num_layers());
+    for (const int64_t i : options.dense_layers) result_.layers[i].stays_dense = true;
+  }
+
+  CalibratedModel Run() {
+    std::vector<LayerPlan> plans(num_layers());
+    if (!PassDense() || !FitLayers(plans)) return std::move(result_);
+    result_.config = dense_.config();
+    result_.config.moe = MixtureConfig();
+    result_.plans = std::move(plans);
+    return std::move(result_);
+  }
+
+ private:
+  int64_t num_layers() const { return dense_.config().num_layers; }
+  CalibratedLayer& layer(int64_t i) { return result_.layers[i]; }
+  bool Progress() { return progress_(++steps_done_, (chooses_ ? 2 : 1) * num_layers()); }
+
+  // y_Td of the fitted layer is for inputs x_Td.
+  FittedLayer Fit(int64_t i, const at::Tensor& x_Td) const {
+    return FitLayer(
+        options_.fit,
+        {.x_Td = x_Td, .h_TI = dense_.Neurons(i, x_Td), .down_dI = dense_.LayerWeight(i, "down")},
+        partition_.layers[i]);
+  }
+
+  // The dense model's loss; and, where there is a choice, which layers stay dense. False: stopped.
+  bool PassDense() {
+    ResidualStream stream(dense_, tokens_BS_);
+    if (!chooses_) {
+      for (int64_t i = 0; i < num_layers(); ++i) stream.PassDense(i);
+      result_.dense_loss = stream.MeanLoss();
+      return true;
+    }
+    const int64_t S = tokens_BS_.size(1);
+    const int64_t samples = std::clamp<int64_t>(kSensitivityTokens / S, 1, tokens_BS_.size(0));
+    for (int64_t i = 0; i < num_layers(); ++i) {
+      const at::Tensor x_Td = stream.Attend(i);
+      if (!layer(i).stays_dense) {
+        const at::Tensor y_Td = Fit(i, x_Td).y_Td.narrow(0, 0, samples * S);
+        layer(i).sensitivity = LossWith(dense_, stream.First(samples), i, y_Td);
+      }
+      stream.Add(dense_.Output(i, x_Td));
+      if (!Progress()) return false;
+    }
+    result_.dense_loss = stream.MeanLoss();
+    const double probe_loss = stream.First(samples).MeanLoss();
+    for (CalibratedLayer& each : result_.layers) {
+      if (!each.stays_dense) each.sensitivity -= probe_loss;
+    }
+    KeepMostSensitive();
+    return true;
+  }
+
+  void KeepMostSensitive() {
+    std::vector<int64_t> order(num_layers());
+    std::iota(order.begin(), order.end(), 0);
+    // Those that stay dense in any case come first, then the most sensitive.
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+      if (layer(a).stays_dense != layer(b).stays_dense) return layer(a).stays_dense;
+      return layer(a).sensitivity > layer(b).sensitivity;
+    });
+    for (int64_t i = 0; i < options_.num_dense_layers; ++i) layer(order[i]).stays_dense = true;
+  }
+
+  // From the bottom, each layer on what reaches it through the fitted ones. False: stopped.
+  bool FitLayers(std::vector<LayerPlan>& plans) {
+    ResidualStream stream(dense_, tokens_BS_);
+    for (int64_t i = 0; i < num_layers(); ++i) {
+      if (layer(i).stays_dense) {
+        stream.PassDense(i);
+      } else {
+        const FittedLayer fitted = Fit(i, stream.Attend(i));
+        stream.Add(fitted.y_Td);
+        layer(i).relative_error = fitted.relative_error;
+        layer(i).scale = fitted.scale;
+        plans[i] = ToPlan(fitted, partition_.layers[i], options_.gate_network);
+      }
+      if (!Progress()) return false;
+    }
+    result_.loss = stream.MeanLoss();
+    return true;
+  }
+
+  artefacts::MoeConfig MixtureConfig() const {
+    artefacts::MoeConfig moe;
+    moe.top_k = options_.fit.top_k;
+    moe.gate_network = options_.gate_network;
+    moe.learn_scale = options_.learn_scale;
+    moe.output_bias = options_.fit.mean_vector;
+    for (int64_t i = 0; i < num_layers(); ++i) {
+      const CalibratedLayer& each = result_.layers[i];
+      // A dense layer has no scale; 1 keeps the list readable.
+      moe.layer_scale_factors.push_back(each.stays_dense ? 1.0 : each.scale);
+      if (each.stays_dense) {
+        moe.dense_layers.push_back(i);
+        continue;
+      }
+      const LayerPartition& split = partition_.layers[i];
+      moe.num_experts = std::ssize(split.experts);
+      moe.expert_width = std::ssize(split.experts[0]);
+      moe.shared_width = std::ssize(split.shared);
+    }
+    return moe;
+  }
+
+  const DenseModel& dense_;
+  const CalibrationOptions& options_;
+  const Partition& partition_;
+  const at::Tensor& tokens_BS_;
+  const std::function<bool(int64_t, int64_t)>& progress_;
+  const bool chooses_;
+  int64_t steps_done_ = 0;
+  CalibratedModel result_;
+};
 
 }  // namespace
 
@@ -97,72 +181,34 @@ int64_t NumDenseLayers(double active_ffn_share, double mixture_share, int64_t nu
   return std::clamp<int64_t>(layers, 0, num_layers - 1);
 }
 
+std::vector<Neurons> ImportantNeurons(const artefacts::ModelConfig& dense_config,
+                                      const at::Tensor& dense_parameters,
+                                      const at::Tensor& tokens_BS, int64_t count) {
+  std::vector<Neurons> important(dense_config.num_layers);
+  if (count == 0) return important;
+  const DenseModel dense(dense_config, dense_parameters, tokens_BS.size(1));
+  ResidualStream stream(dense, tokens_BS);
+  for (int64_t i = 0; i < dense_config.num_layers; ++i) {
+    const at::Tensor h_TI = dense.Neurons(i, stream.Attend(i));
+    const at::Tensor down_dI = dense.LayerWeight(i, "down");
+    const at::Tensor order =
+        NeuronImportance(h_TI, down_dI).argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
+    const int64_t* by_importance = order.const_data_ptr<int64_t>();
+    important[i].assign(by_importance, by_importance + count);
+    std::sort(important[i].begin(), important[i].end());
+    stream.Add(at::mm(h_TI, down_dI.t()));
+  }
+  return important;
+}
+
 CalibratedModel Calibrate(const artefacts::ModelConfig& dense_config,
                           const at::Tensor& dense_parameters, const CalibrationOptions& options,
-                          const at::Tensor& tokens_BS, const SplitLayer& split,
+                          const Partition& partition, const at::Tensor& tokens_BS,
                           const std::function<bool(int64_t, int64_t)>& progress) {
-  const int64_t L = dense_config.num_layers, S = tokens_BS.size(1);
-  MOE_CHECK(options.num_dense_layers < L);
-  const DenseModel dense(dense_config, dense_parameters, S);
-  CalibratedModel result;
-  result.layers.resize(L);
-  const bool chooses = options.num_dense_layers > 0;
-  const int64_t steps = (chooses ? 2 : 1) * L;
-  int64_t step = 0;
-
-  ResidualStream stream(dense, tokens_BS);
-  if (chooses) {
-    const int64_t samples = std::clamp<int64_t>(kSensitivityTokens / S, 1, tokens_BS.size(0));
-    for (int64_t i = 0; i < L; ++i) {
-      const at::Tensor x_Td = stream.Attend(i);
-      const FittedLayer fitted = Fit(dense, options.fit, i, x_Td, split);
-      result.layers[i].sensitivity =
-          LossWith(dense, stream.First(samples), i, fitted.y_Td.narrow(0, 0, samples * S));
-      stream.Add(at::mm(dense.Neurons(i, x_Td), dense.LayerWeight(i, "down").t()));
-      if (!progress(++step, steps)) return result;
-    }
-    ResidualStream probe = ResidualStream(dense, tokens_BS.narrow(0, 0, samples));
-    for (int64_t i = 0; i < L; ++i) probe.PassDense(i);
-    const double dense_loss = probe.MeanLoss();
-    for (CalibratedLayer& layer : result.layers) layer.sensitivity -= dense_loss;
-    for (const int64_t i : MostSensitive(result.layers, options.num_dense_layers)) {
-      result.layers[i].stays_dense = true;
-    }
-  } else {
-    for (int64_t i = 0; i < L; ++i) stream.PassDense(i);
-  }
-  result.dense_loss = stream.MeanLoss();
-
-  stream = ResidualStream(dense, tokens_BS);
-  std::vector<FittedLayer> fitted(L);
-  Partition partition;
-  partition.layers.resize(L);
-  for (int64_t i = 0; i < L; ++i) {
-    if (result.layers[i].stays_dense) {
-      stream.PassDense(i);
-    } else {
-      fitted[i] = Fit(dense, options.fit, i, stream.Attend(i), split);
-      stream.Add(fitted[i].y_Td);
-      fitted[i].y_Td.reset();  // as large as the stream; the layers above do not need it
-      result.layers[i].relative_error = fitted[i].relative_error;
-      result.layers[i].scale = fitted[i].scale;
-      partition.layers[i] = fitted[i].partition;
-    }
-    if (!progress(++step, steps)) return result;
-  }
-  result.loss = stream.MeanLoss();
-
-  result.config = dense_config;
-  result.config.moe = MixtureConfig(options, result.layers);
-  result.config.moe.expert_width =
-      (dense_config.intermediate_size - options.fit.shared_width) / options.fit.num_experts;
-  const model::ParameterLayout layout(result.config);
-  result.parameters = BuildMoe(dense_config, dense_parameters, result.config, partition,
-                               /*seed=*/0, [](int64_t) {});
-  for (int64_t i = 0; i < L; ++i) {
-    if (!result.layers[i].stays_dense) Install(fitted[i], i, layout, result.parameters);
-  }
-  return result;
+  MOE_CHECK(options.num_dense_layers < dense_config.num_layers);
+  MOE_CHECK(std::ssize(partition.layers) == dense_config.num_layers);
+  const DenseModel dense(dense_config, dense_parameters, tokens_BS.size(1));
+  return Calibrator(dense, options, partition, tokens_BS, progress).Run();
 }
 
 }  // namespace moe::construction

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "storage/artefacts/model_config.h"
+#include "worker/construction/build.h"
 #include "worker/construction/fit_layer.h"
 
 namespace moe::construction {
@@ -26,7 +27,8 @@ struct CalibrationOptions {
   FitOptions fit;
   std::string gate_network = "mlp";
   bool learn_scale = false;
-  int64_t num_dense_layers = 0;  // below the number of layers
+  std::vector<int64_t> dense_layers = {};  // ascending: that keep their FFN in any case
+  int64_t num_dense_layers = 0;            // those with them; the rest is chosen
 };
 
 // Layers that can stay dense where a token may meet `active_ffn_share` of all FFN parameters and
@@ -42,22 +44,24 @@ struct CalibratedLayer {
 
 struct CalibratedModel {
   artefacts::ModelConfig config;
-  at::Tensor parameters;  // fp32 [P] of config
+  std::vector<LayerPlan> plans;  // one per layer, empty where it stays dense: for Build
   std::vector<CalibratedLayer> layers;
   double dense_loss = 0;  // on the sample
   double loss = 0;        // of the mixture, on the sample
 };
 
-// `layer` and the neurons that are to be dealt, to experts.
-using SplitLayer = std::function<std::vector<std::vector<int64_t>>(
-    int64_t layer, const std::vector<int64_t>& neurons)>;
+// The `count` neurons of each layer that add most to its output, ascending: to be shared. One pass
+// of the sample, tokens_BS, int64, through the dense model; count 0 costs nothing.
+std::vector<Neurons> ImportantNeurons(const artefacts::ModelConfig& dense,
+                                      const at::Tensor& dense_parameters,
+                                      const at::Tensor& tokens_BS, int64_t count);
 
-// The sample is tokens_BS, int64; `dense` is a dense model that options.fit fits. `progress` is
-// called with steps done and all steps, and may return false to stop; then the result has no
-// parameters.
+// Fits the experts of `partition`, all layers of which have equally many of equal size. `progress`
+// is called with steps done and all steps, and may return false to stop; then the result has no
+// plans.
 CalibratedModel Calibrate(const artefacts::ModelConfig& dense, const at::Tensor& dense_parameters,
-                          const CalibrationOptions& options, const at::Tensor& tokens_BS,
-                          const SplitLayer& split,
+                          const CalibrationOptions& options, const Partition& partition,
+                          const at::Tensor& tokens_BS,
                           const std::function<bool(int64_t, int64_t)>& progress);
 
 }  // namespace moe::construction

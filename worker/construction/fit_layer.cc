@@ -1,33 +1,30 @@
 #include "worker/construction/fit_layer.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/argsort.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/cholesky_solve.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
-#include <numeric>
+#include <vector>
 
-#include "common/check.h"
+#include "worker/construction/ridge.h"
 
 namespace moe::construction {
 namespace {
 
-// Shares of the mean squared feature: enough against a few thousand tokens of few independent
-// directions, too little to be seen in what thousands of tokens determine.
+// Enough against a few thousand tokens of few independent directions; what the gate tells apart
+// does not depend on it.
 constexpr double kGateRidge = 1e-2;
-constexpr double kCompensationRidge = 1e-3;
 // The least scale, as a share of k, where least squares asks for none at all: the experts stay in
 // the model for training to find a use for.
 constexpr double kLeastScale = 1e-2;
@@ -36,17 +33,6 @@ at::Tensor Columns(const at::Tensor& matrix, const std::vector<int64_t>& columns
   const at::Tensor index = at::from_blob(const_cast<int64_t*>(columns.data()),
                                          {static_cast<int64_t>(columns.size())}, at::kLong);
   return at::index_select(matrix, 1, index);
-}
-
-// argmin_W |A W - targets|^2 + ridge mean(diag A^T A) |W|^2, solved in fp64.
-at::Tensor RidgeRegression(const at::Tensor& features_TF, const at::Tensor& targets_TR,
-                           double ridge) {
-  at::Tensor gram_FF = at::mm(features_TF.t(), features_TF).to(at::kDouble);
-  // A sample on which no feature ever moves still has a solution, zero.
-  const double strength = ridge * gram_FF.diagonal().mean().item<double>() + 1e-30;
-  gram_FF.diagonal().add_(strength);
-  const at::Tensor product_FR = at::mm(features_TF.t(), targets_TR).to(at::kDouble);
-  return at::cholesky_solve(product_FR, at::linalg_cholesky(gram_FF)).to(at::kFloat);
 }
 
 double Dot(const at::Tensor& a, const at::Tensor& b) { return (a * b).sum().item<double>(); }
@@ -70,22 +56,6 @@ FittedGate FitGate(const at::Tensor& x_Td, const at::Tensor& norms_TN, int64_t t
   const at::Tensor scores_TN =
       at::zeros_like(logits_TN).scatter_(1, index_Tk, at::softmax(best_Tk, 1));
   return {.weight_Nd = weight_dN.t().contiguous(), .scores_TN = scores_TN};
-}
-
-LayerPartition Split(const FitOptions& options, const DenseFfn& dense, const SplitNeurons& split) {
-  const int64_t I = dense.h_TI.size(1);
-  const at::Tensor order = NeuronImportance(dense.h_TI, dense.down_dI)
-                               .argsort(/*stable=*/true, /*dim=*/0,
-                                        /*descending=*/true);
-  const int64_t* by_importance = order.const_data_ptr<int64_t>();
-  LayerPartition partition;
-  partition.shared.assign(by_importance, by_importance + options.shared_width);
-  std::vector<int64_t> rest(by_importance + options.shared_width, by_importance + I);
-  std::sort(partition.shared.begin(), partition.shared.end());
-  std::sort(rest.begin(), rest.end());
-  partition.experts = split(rest);
-  MOE_CHECK(std::ssize(partition.experts) == options.num_experts);
-  return partition;
 }
 
 // What the routed experts put out before the scale, [T, d].
@@ -112,28 +82,18 @@ at::Tensor OutputNorms(const DenseFfn& dense, const LayerPartition& partition) {
   return norms_TN;
 }
 
-}  // namespace
-
-at::Tensor NeuronImportance(const at::Tensor& h_TI, const at::Tensor& down_dI) {
-  return h_TI.abs().mean(0) * at::linalg_vector_norm(down_dI, 2, at::IntArrayRef{0});
-}
-
-FittedLayer FitLayer(const FitOptions& options, const DenseFfn& dense, const SplitNeurons& split) {
-  const int64_t T = dense.h_TI.size(0), d = dense.down_dI.size(0), m = options.shared_width;
-  FittedLayer layer;
-  layer.partition = Split(options, dense, split);
-  const FittedGate gate = FitGate(dense.x_Td, OutputNorms(dense, layer.partition), options.top_k);
-  layer.gate_Nd = gate.weight_Nd;
-
+// Scale, shared down projection and constant vector; and what all of it puts out.
+void FitOutput(const FitOptions& options, const DenseFfn& dense, const LayerPartition& partition,
+               const at::Tensor& scores_TN, const at::Tensor& dense_Td, FittedLayer& layer) {
+  const int64_t T = dense.h_TI.size(0), d = dense.down_dI.size(0), m = std::ssize(partition.shared);
   // dense = shared + scale routed + features W, least squares in scale and W. W is eliminated
   // first: what the features predict is taken out of both sides.
-  const at::Tensor dense_Td = at::mm(dense.h_TI, dense.down_dI.t());
-  const at::Tensor routed_Td = Routed(dense, layer.partition, gate.scores_TN);
+  const at::Tensor routed_Td = Routed(dense, partition, scores_TN);
   at::Tensor base_Td = at::zeros_like(dense_Td), h_Tm;
   std::vector<at::Tensor> features;
   if (m > 0) {
-    h_Tm = Columns(dense.h_TI, layer.partition.shared);
-    layer.shared_down_dm = Columns(dense.down_dI, layer.partition.shared);
+    h_Tm = Columns(dense.h_TI, partition.shared);
+    layer.shared_down_dm = Columns(dense.down_dI, partition.shared);
     base_Td = at::mm(h_Tm, layer.shared_down_dm.t());
     if (options.compensate) features.push_back(h_Tm);
   }
@@ -146,8 +106,8 @@ FittedLayer FitLayer(const FitOptions& options, const DenseFfn& dense, const Spl
   at::Tensor rest_left = rest_Td, routed_left = routed_Td, features_TF, weights_F2d;
   if (!features.empty()) {
     features_TF = at::cat(features, 1);
-    weights_F2d =
-        RidgeRegression(features_TF, at::cat({rest_Td, routed_Td}, 1), kCompensationRidge);
+    weights_F2d = RidgeThatGeneralises(features_TF, at::cat({rest_Td, routed_Td}, 1), dense.samples)
+                      .weights_FR;
     const at::Tensor predicted = at::mm(features_TF, weights_F2d);
     rest_left = rest_Td - predicted.narrow(1, 0, d);
     routed_left = routed_Td - predicted.narrow(1, d, d);
@@ -156,18 +116,63 @@ FittedLayer FitLayer(const FitOptions& options, const DenseFfn& dense, const Spl
   const double energy = Dot(routed_left, routed_left);
   layer.scale = energy > 0 ? std::max(Dot(rest_left, routed_left) / energy, least) : least;
   layer.y_Td = base_Td + routed_Td * layer.scale;
-  if (!features.empty()) {
-    const at::Tensor weights_Fd =
-        weights_F2d.narrow(1, 0, d) - weights_F2d.narrow(1, d, d) * layer.scale;
-    layer.y_Td.add_(at::mm(features_TF, weights_Fd));
-    if (m > 0 && options.compensate) {
-      layer.shared_down_dm = layer.shared_down_dm + weights_Fd.narrow(0, 0, m).t();
-    }
-    if (options.mean_vector) {
-      layer.output_bias_d =
-          weights_Fd.select(0, weights_Fd.size(0) - 1) * features.back().select(0, 0);
-    }
+  if (features.empty()) return;
+  const at::Tensor weights_Fd =
+      weights_F2d.narrow(1, 0, d) - weights_F2d.narrow(1, d, d) * layer.scale;
+  layer.y_Td.add_(at::mm(features_TF, weights_Fd));
+  if (m > 0 && options.compensate) {
+    layer.shared_down_dm = layer.shared_down_dm + weights_Fd.narrow(0, 0, m).t();
   }
+  if (options.mean_vector) {
+    layer.output_bias_d =
+        weights_Fd.select(0, weights_Fd.size(0) - 1) * features.back().select(0, 0);
+  }
+}
+
+// The experts' down projections, shared and routed, from what FitOutput left.
+void FitExperts(const FitOptions& options, const DenseFfn& dense, const LayerPartition& partition,
+                const at::Tensor& scores_TN, const at::Tensor& dense_Td, FittedLayer& layer) {
+  const int64_t N = std::ssize(partition.experts), m = std::ssize(partition.shared);
+  const bool with_shared = options.compensate && m > 0;
+  std::vector<at::Tensor> features, down;
+  if (with_shared) features.push_back(Columns(dense.h_TI, partition.shared));
+  for (int64_t e = 0; e < N; ++e) {
+    const Neurons& neurons = partition.experts[e];
+    features.push_back(Columns(dense.h_TI, neurons).mul_(scores_TN.narrow(1, e, 1)));
+    down.push_back(Columns(dense.down_dI, neurons));
+  }
+  const at::Tensor features_TF = at::cat(features, 1);
+  const at::Tensor weights_Fd =
+      RidgeThatGeneralises(features_TF, dense_Td - layer.y_Td, dense.samples).weights_FR;
+  layer.y_Td.add_(at::mm(features_TF, weights_Fd));
+  int64_t first = 0;
+  if (with_shared) {
+    layer.shared_down_dm = layer.shared_down_dm + weights_Fd.narrow(0, 0, m).t();
+    first = m;
+  }
+  for (at::Tensor& down_dn : down) {
+    const int64_t n = down_dn.size(1);
+    // The layer's scale multiplies the routed experts.
+    down_dn.add_(weights_Fd.narrow(0, first, n).t(), /*alpha=*/1 / layer.scale);
+    first += n;
+  }
+  layer.experts_down_Ndn = at::stack(down);
+}
+
+}  // namespace
+
+at::Tensor NeuronImportance(const at::Tensor& h_TI, const at::Tensor& down_dI) {
+  return h_TI.abs().mean(0) * at::linalg_vector_norm(down_dI, 2, at::IntArrayRef{0});
+}
+
+FittedLayer FitLayer(const FitOptions& options, const DenseFfn& dense,
+                     const LayerPartition& partition) {
+  const FittedGate gate = FitGate(dense.x_Td, OutputNorms(dense, partition), options.top_k);
+  const at::Tensor dense_Td = at::mm(dense.h_TI, dense.down_dI.t());
+  FittedLayer layer;
+  layer.gate_Nd = gate.weight_Nd;
+  FitOutput(options, dense, partition, gate.scores_TN, dense_Td, layer);
+  if (options.fit_experts) FitExperts(options, dense, partition, gate.scores_TN, dense_Td, layer);
   const double total = Dot(dense_Td, dense_Td);
   const at::Tensor error_Td = layer.y_Td - dense_Td;
   layer.relative_error = total > 0 ? Dot(error_Td, error_Td) / total : 0;

@@ -63,7 +63,7 @@ class Observed {
   // The number of targets.
   int64_t Run(const at::Tensor& sample_S) {
     return model_.ForwardBackward(sample_S.unsqueeze(0), {}, /*grad_scale=*/1.0, gradients_)
-        .targets_per_sample;
+        .num_targets;
   }
 
  private:

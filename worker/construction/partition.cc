@@ -37,6 +37,14 @@ LayerPartition ShuffleLayer(int64_t width, int64_t num_experts, PhiloxGenerator 
 
 }  // namespace
 
+Neurons NeuronsBut(const Neurons& taken, int64_t width) {
+  Neurons left;
+  for (int64_t n = 0; n < width; ++n) {
+    if (!std::binary_search(taken.begin(), taken.end(), n)) left.push_back(n);
+  }
+  return left;
+}
+
 LayerPartition FromLabels(const std::vector<int64_t>& expert_of_neuron, int64_t num_experts) {
   LayerPartition layer;
   layer.experts.resize(num_experts);

@@ -26,6 +26,10 @@ struct Partition {
   std::vector<LayerPartition> layers;
 };
 
+// 0 to width - 1, less those in `taken`, which ascend.
+Neurons NeuronsBut(const Neurons& taken, int64_t width);
+inline Neurons AllNeurons(int64_t width) { return NeuronsBut({}, width); }
+
 // expert_of_neuron[n] in [0, num_experts) as lists, ascending.
 LayerPartition FromLabels(const std::vector<int64_t>& expert_of_neuron, int64_t num_experts);
 

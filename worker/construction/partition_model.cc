@@ -1,11 +1,16 @@
 #include "worker/construction/partition_model.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/from_blob.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
+#include "common/check.h"
 #include "common/status.h"
 #include "worker/construction/coactivation_split.h"
 #include "worker/model/arena.h"
@@ -17,7 +22,7 @@ namespace {
 // What the pair matrices of the layers that one pass over the text measures may take.
 constexpr int64_t kPairsBytes = int64_t{2} << 30;
 
-// The layers that get experts.
+// The layers that get experts, ascending.
 std::vector<int64_t> LayersOf(const artefacts::ModelConfig& dense, const MethodOptions& options) {
   if (!options.layers.empty()) return options.layers;
   std::vector<int64_t> all(dense.num_layers);
@@ -27,77 +32,56 @@ std::vector<int64_t> LayersOf(const artefacts::ModelConfig& dense, const MethodO
 
 absl::Status Stopped() { return Cancelled("the partition was stopped"); }
 
+LayerPartition OneExpert(Neurons neurons) {
+  return {.experts = {std::move(neurons)}, .shared = {}};
+}
+
+// A partition of positions in `neurons` as one of those neurons.
+LayerPartition Renamed(LayerPartition partition, const Neurons& neurons) {
+  for (Neurons& expert : partition.experts) {
+    for (int64_t& n : expert) n = neurons[n];
+  }
+  for (int64_t& n : partition.shared) n = neurons[n];
+  return partition;
+}
+
+Scores OfNeurons(const Scores& scores, const Neurons& neurons) {
+  Scores some(scores.size());
+  for (size_t g = 0; g < scores.size(); ++g) {
+    for (const int64_t n : neurons) some[g].push_back(scores[g][n]);
+  }
+  return some;
+}
+
+// By the methods that read text.
 class Partitioner {
  public:
   Partitioner(const artefacts::ModelConfig& dense, const at::Tensor& parameters,
-              const sampler::Dataset* dataset, const MethodOptions& options,
-              const PartitionProgress& progress)
+              const sampler::Dataset& dataset, const MethodOptions& options,
+              const std::vector<Neurons>& dealt, const PartitionProgress& progress)
       : dense_(dense),
         parameters_(parameters),
         dataset_(dataset),
         options_(options),
+        dealt_(dealt),
         progress_(progress),
         layers_(LayersOf(dense, options)) {
     result_.partition.layers.resize(dense.num_layers);
   }
 
   absl::StatusOr<ModelPartition> Run() {
-    switch (options_.method) {
-      case Method::kIndependentRandom:
-        return ByLayer([this](int64_t layer) {
-          return IndependentRandomLayer(layer, dense_.intermediate_size, options_.num_experts,
-                                        options_.seed);
-        });
-      case Method::kIndependentClustering:
-        return ByLayer([this](int64_t layer) { return Cluster(layer); });
-      case Method::kPruneRandom:
-        return ByLayer([this](int64_t layer) {
-          return OneExpert(
-              PruneAtRandom(dense_.intermediate_size, options_.expert_width, layer, options_.seed));
-        });
-      case Method::kCoactivationGraph:
-        return ByCoactivation();
-      case Method::kIndependentImportance:
-      case Method::kSharingInner:
-      case Method::kSharingInter:
-      case Method::kPruneImportance:
-        return ByImportance();
-    }
-    return Internal("unknown method");
+    return options_.method == Method::kCoactivationGraph ? ByCoactivation() : ByImportance();
   }
 
  private:
-  static LayerPartition OneExpert(Neurons neurons) {
-    return {.experts = {std::move(neurons)}, .shared = {}};
-  }
-
-  template <typename Split>
-  absl::StatusOr<ModelPartition> ByLayer(const Split& split) {
-    int64_t done = 0;
-    for (const int64_t layer : layers_) {
-      result_.partition.layers[layer] = split(layer);
-      if (!Progress(++done, std::ssize(layers_), "layers")) return Stopped();
-    }
-    return std::move(result_);
-  }
-
-  LayerPartition Cluster(int64_t layer) const {
-    KMeansOptions kmeans = options_.kmeans;
-    kmeans.seed = options_.seed;
-    kmeans.stream = static_cast<uint32_t>(layer);
-    const Clustering clustering =
-        BalancedKMeans(NormalisedRows(dense_, parameters_, layer, options_.cluster_rows),
-                       dense_.hidden_size, options_.num_experts, kmeans);
-    return FromLabels(clustering.cluster, options_.num_experts);
-  }
-
   absl::StatusOr<ModelPartition> ByImportance() {
     MOE_ASSIGN_OR_RETURN(std::vector<TextGroup> groups, Groups());
     result_.scores =
         MeasureImportance(dense_, parameters_, groups, options_.importance, CountSamples(groups));
     if (result_.scores.empty()) return Stopped();
     for (const int64_t layer : layers_) {
-      result_.partition.layers[layer] = Split(result_.scores[layer]);
+      const Scores dealt = OfNeurons(result_.scores[layer], dealt_[layer]);
+      result_.partition.layers[layer] = Renamed(Split(dealt), dealt_[layer]);
     }
     return std::move(result_);
   }
@@ -136,9 +120,15 @@ class Partitioner {
       if (pairs.empty()) return Stopped();
       for (const int64_t layer : layers_) {
         if (layer < first || layer >= first + count) continue;
+        const Neurons& dealt = dealt_[layer];
+        const at::Tensor index =
+            at::from_blob(const_cast<int64_t*>(dealt.data()), {std::ssize(dealt)}, at::kLong);
+        const at::Tensor dealt_pairs =
+            pairs[layer - first].index_select(0, index).index_select(1, index);
         result_.partition.layers[layer] =
-            CoactivationSplit(pairs[layer - first].const_data_ptr<float>(), width,
-                              options_.num_experts, layer, options_.seed);
+            Renamed(CoactivationSplit(dealt_pairs.const_data_ptr<float>(), std::ssize(dealt),
+                                      options_.num_experts, layer, options_.seed),
+                    dealt);
       }
     }
     return std::move(result_);
@@ -151,9 +141,9 @@ class Partitioner {
     if (!one && !options_.group_by_domain) {
       const at::Tensor embed_Vd =
           model::View(parameters_, model::ParameterLayout(dense_).Find("embed"));
-      return GroupsByCluster(*dataset_, embed_Vd, options_.num_experts, options_.text);
+      return GroupsByCluster(dataset_, embed_Vd, options_.num_experts, options_.text);
     }
-    MOE_ASSIGN_OR_RETURN(std::vector<TextGroup> groups, GroupsByDomain(*dataset_, options_.text));
+    MOE_ASSIGN_OR_RETURN(std::vector<TextGroup> groups, GroupsByDomain(dataset_, options_.text));
     if (one) {
       for (size_t g = 1; g < groups.size(); ++g) {
         groups[0].insert(groups[0].end(), groups[g].begin(), groups[g].end());
@@ -182,8 +172,9 @@ class Partitioner {
 
   const artefacts::ModelConfig& dense_;
   const at::Tensor& parameters_;
-  const sampler::Dataset* const dataset_;
+  const sampler::Dataset& dataset_;
   const MethodOptions& options_;
+  const std::vector<Neurons>& dealt_;  // per layer
   const PartitionProgress& progress_;
   const std::vector<int64_t> layers_;
   ModelPartition result_;
@@ -238,24 +229,73 @@ absl::Status CompleteMethod(const artefacts::ModelConfig& dense, MethodOptions& 
   return absl::OkStatus();
 }
 
-absl::StatusOr<ModelPartition> PartitionModel(const artefacts::ModelConfig& dense,
-                                              const at::Tensor& parameters,
-                                              const sampler::Dataset* dataset,
-                                              const MethodOptions& options,
-                                              const PartitionProgress& progress) {
-  return Partitioner(dense, parameters, dataset, options, progress).Run();
+LayerPartition PartitionLayer(const model::WeightSource& dense, const MethodOptions& options,
+                              int64_t layer, const Neurons& dealt) {
+  const int64_t count = std::ssize(dealt), d = dense.config().hidden_size;
+  switch (options.method) {
+    case Method::kIndependentClustering: {
+      KMeansOptions kmeans = options.kmeans;
+      kmeans.seed = options.seed;
+      kmeans.stream = static_cast<uint32_t>(layer);
+      std::vector<float> rows_nd = NormalisedRows(dense, layer, options.cluster_rows);
+      for (int64_t i = 0; i < count; ++i) {  // ascending, so nothing is overwritten before its turn
+        std::copy_n(rows_nd.begin() + dealt[i] * d, d, rows_nd.begin() + i * d);
+      }
+      rows_nd.resize(count * d);
+      const Clustering clustering = BalancedKMeans(rows_nd, d, options.num_experts, kmeans);
+      return Renamed(FromLabels(clustering.cluster, options.num_experts), dealt);
+    }
+    case Method::kPruneRandom:
+      return Renamed(OneExpert(PruneAtRandom(count, options.expert_width, layer, options.seed)),
+                     dealt);
+    default:
+      MOE_CHECK(options.method == Method::kIndependentRandom);
+      return Renamed(IndependentRandomLayer(layer, count, options.num_experts, options.seed),
+                     dealt);
+  }
 }
 
-std::vector<float> NormalisedRows(const artefacts::ModelConfig& dense, const at::Tensor& parameters,
-                                  int64_t layer, Projection projection) {
-  const model::ParameterLayout layout(dense);
-  const int64_t width = dense.intermediate_size, d = dense.hidden_size;
-  const float* gate_up = parameters.const_data_ptr<float>() +
-                         layout.Find("layers." + std::to_string(layer) + ".gate_up").offset;
-  const float* rows = gate_up + (projection == Projection::kUp ? width * d : 0);
-  std::vector<float> result(rows, rows + width * d);
-  NormaliseRows(result.data(), width, d);
-  return result;
+absl::StatusOr<ModelPartition> PartitionByText(const artefacts::ModelConfig& dense,
+                                               const at::Tensor& parameters,
+                                               const sampler::Dataset& dataset,
+                                               const MethodOptions& options,
+                                               const std::vector<Neurons>& dealt,
+                                               const PartitionProgress& progress) {
+  MOE_CHECK(NeedsText(options.method) && std::ssize(dealt) == dense.num_layers);
+  return Partitioner(dense, parameters, dataset, options, dealt, progress).Run();
+}
+
+std::vector<float> NormalisedRows(const model::WeightSource& dense, int64_t layer,
+                                  Projection projection) {
+  const int64_t width = dense.config().intermediate_size, d = dense.config().hidden_size;
+  const model::Parameter& gate_up = dense.layout().Find(fmt::format("layers.{}.gate_up", layer));
+  std::vector<float> rows(gate_up.numel);
+  dense.ReadFloats(gate_up, rows.data());
+  if (projection == Projection::kUp) rows.erase(rows.begin(), rows.begin() + width * d);
+  rows.resize(width * d);
+  NormaliseRows(rows.data(), width, d);
+  return rows;
+}
+
+std::map<std::string, at::Tensor> GateAtCentres(const std::vector<float>& rows_Id, int64_t d,
+                                                const LayerPartition& partition,
+                                                const std::string& gate_network) {
+  const int64_t N = std::ssize(partition.experts);
+  at::Tensor centres_Nd = at::empty({N, d}, at::kFloat);
+  for (int64_t e = 0; e < N; ++e) {
+    const Neurons& neurons = partition.experts[e];
+    std::vector<double> sum(d);
+    for (const int64_t n : neurons) {
+      for (int64_t j = 0; j < d; ++j) sum[j] += rows_Id[n * d + j];
+    }
+    float* centre = centres_Nd.mutable_data_ptr<float>() + e * d;
+    for (int64_t j = 0; j < d; ++j) {
+      centre[j] = static_cast<float>(sum[j] / static_cast<double>(neurons.size()));
+    }
+  }
+  std::map<std::string, at::Tensor> gate = {{"router.0", centres_Nd}};
+  if (gate_network == "mlp") gate["router.2"] = at::eye(N, at::kFloat);
+  return gate;
 }
 
 }  // namespace moe::construction

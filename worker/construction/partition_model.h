@@ -1,10 +1,12 @@
-// The construction methods by name: from a dense model to the partition of all of its layers.
+// The construction methods by name: from a dense model to the partitions of its layers.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,6 +17,7 @@
 #include "worker/construction/importance.h"
 #include "worker/construction/partition.h"
 #include "worker/construction/text_groups.h"
+#include "worker/model/weight_source.h"
 
 namespace moe::construction {
 
@@ -74,16 +77,29 @@ using PartitionProgress = std::function<bool(int64_t done, int64_t total, const 
 // numbers and fix. The coordinator has done the same where it knew the model.
 absl::Status CompleteMethod(const artefacts::ModelConfig& dense, MethodOptions& options);
 
-// `options` is complete. `parameters` is fp32 [P] of the dense model; `dataset` is null where the
-// method needs no text. CANCELLED where `progress` stopped it.
-absl::StatusOr<ModelPartition> PartitionModel(const artefacts::ModelConfig& dense,
-                                              const at::Tensor& parameters,
-                                              const sampler::Dataset* dataset,
-                                              const MethodOptions& options,
-                                              const PartitionProgress& progress);
+// `options` is complete, here and below. One layer's partition by a method that reads no text: of
+// the neurons `dealt`, ascending, into options.num_experts. Weights are read where the method looks
+// at them. A function of (weights, options, layer, dealt).
+LayerPartition PartitionLayer(const model::WeightSource& dense, const MethodOptions& options,
+                              int64_t layer, const Neurons& dealt);
+
+// All layers', by a method that reads text; dealt[i] are the neurons of layer i. `parameters` is
+// fp32 [P] of the dense model. CANCELLED where `progress` stopped it.
+absl::StatusOr<ModelPartition> PartitionByText(const artefacts::ModelConfig& dense,
+                                               const at::Tensor& parameters,
+                                               const sampler::Dataset& dataset,
+                                               const MethodOptions& options,
+                                               const std::vector<Neurons>& dealt,
+                                               const PartitionProgress& progress);
 
 // The rows of one projection of one layer, each scaled to length 1: [I, d].
-std::vector<float> NormalisedRows(const artefacts::ModelConfig& dense, const at::Tensor& parameters,
-                                  int64_t layer, Projection projection);
+std::vector<float> NormalisedRows(const model::WeightSource& dense, int64_t layer,
+                                  Projection projection);
+
+// A first gate for the experts of `partition`: the mean of each one's rows_Id (NormalisedRows), and
+// the identity behind it where `gate_network` is "mlp". As LayerPlan::replaced has it.
+std::map<std::string, at::Tensor> GateAtCentres(const std::vector<float>& rows_Id, int64_t d,
+                                                const LayerPartition& partition,
+                                                const std::string& gate_network);
 
 }  // namespace moe::construction

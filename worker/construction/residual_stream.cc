@@ -14,6 +14,7 @@
 #include "worker/kernels/rms_norm.h"
 #include "worker/model/arena.h"
 #include "worker/model/lm_head.h"
+#include "worker/model/rope_frequencies.h"
 
 namespace moe::construction {
 
@@ -22,7 +23,7 @@ DenseModel::DenseModel(const artefacts::ModelConfig& config, const at::Tensor& p
     : config_(config),
       parameters_(parameters),
       layout_(config),
-      rope_(sequence_length, config.head_dim, config.rope_theta) {}
+      rope_(sequence_length, model::RopeFrequencies(config, sequence_length)) {}
 
 at::Tensor DenseModel::Weight(const std::string& name) const {
   return model::View(parameters_, layout_.Find(name));
@@ -37,6 +38,10 @@ at::Tensor DenseModel::Neurons(int64_t layer, const at::Tensor& x_Td) const {
   const at::Tensor gate_up = LayerWeight(layer, "gate_up");
   at::Tensor h = at::silu(at::mm(x_Td, gate_up.narrow(0, 0, I).t()));
   return h.mul_(at::mm(x_Td, gate_up.narrow(0, I, I).t()));
+}
+
+at::Tensor DenseModel::Output(int64_t layer, const at::Tensor& x_Td) const {
+  return at::mm(Neurons(layer, x_Td), LayerWeight(layer, "down").t());
 }
 
 ResidualStream::ResidualStream(const DenseModel& model, const at::Tensor& tokens_BS)
@@ -54,9 +59,14 @@ ResidualStream ResidualStream::First(int64_t samples) const {
 at::Tensor ResidualStream::Attend(int64_t layer) {
   const artefacts::ModelConfig& config = model_->config();
   const int64_t T = tokens_BS_.numel(), d = config.hidden_size;
+  std::vector<int32_t> positions;
+  for (int64_t t = 0; t < T; ++t) {
+    positions.push_back(static_cast<int32_t>(t % tokens_BS_.size(1)));
+  }
   const model::LayerShape shape{.config = config,
                                 .estimator = model::LoadEstimator::kCorrect,
                                 .rope = model_->rope_,
+                                .positions = positions,
                                 .attention = {.batch = tokens_BS_.size(0),
                                               .sequence = tokens_BS_.size(1),
                                               .heads = config.num_heads,
@@ -87,7 +97,7 @@ void ResidualStream::Add(const at::Tensor& y_Td) { x_Td_.add_(y_Td); }
 
 void ResidualStream::PassDense(int64_t layer) {
   const at::Tensor x_Td = Attend(layer);
-  Add(at::mm(model_->Neurons(layer, x_Td), model_->LayerWeight(layer, "down").t()));
+  Add(model_->Output(layer, x_Td));
 }
 
 double ResidualStream::MeanLoss() const {

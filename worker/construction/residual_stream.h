@@ -27,6 +27,8 @@ class DenseModel {
   at::Tensor LayerWeight(int64_t layer, const std::string& name) const;
   // h of the layer's FFN for its normalised input: silu(gate x) * up x, [T, I].
   at::Tensor Neurons(int64_t layer, const at::Tensor& x_Td) const;
+  // What the FFN puts out, [T, d].
+  at::Tensor Output(int64_t layer, const at::Tensor& x_Td) const;
 
  private:
   friend class ResidualStream;

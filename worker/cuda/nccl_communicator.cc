@@ -87,11 +87,12 @@ void NcclCommunicator::AllReduceSum(at::Tensor& values) {
 
 // The owned ranges differ in length by the alignment of their boundaries, so both are grouped
 // operations per owner instead of ncclReduceScatter and ncclAllGather, which want equal parts.
-void NcclCommunicator::ReduceScatterSum(at::Tensor& values) {
+void NcclCommunicator::ReduceScatterSum(at::Tensor& values, parallel::Range within) {
   float* data = values.data_ptr<float>();
   Check(ncclGroupStart(), "reduce-scatter");
   for (int owner = 0; owner < world_size_; ++owner) {
-    const parallel::Range range = parallel::OwnedRange(values.numel(), owner, world_size_);
+    const parallel::Range range =
+        parallel::Intersection(within, parallel::OwnedRange(values.numel(), owner, world_size_));
     if (range.numel() == 0) continue;
     Check(ncclReduce(data + range.begin, data + range.begin, static_cast<size_t>(range.numel()),
                      ncclFloat, ncclSum, owner, comm_, kStream),
@@ -101,11 +102,12 @@ void NcclCommunicator::ReduceScatterSum(at::Tensor& values) {
   Finish("reduce-scatter");
 }
 
-void NcclCommunicator::AllGather(at::Tensor& values) {
+void NcclCommunicator::AllGather(at::Tensor& values, parallel::Range within) {
   float* data = values.data_ptr<float>();
   Check(ncclGroupStart(), "all-gather");
   for (int owner = 0; owner < world_size_; ++owner) {
-    const parallel::Range range = parallel::OwnedRange(values.numel(), owner, world_size_);
+    const parallel::Range range =
+        parallel::Intersection(within, parallel::OwnedRange(values.numel(), owner, world_size_));
     if (range.numel() == 0) continue;
     Check(ncclBroadcast(data + range.begin, data + range.begin, static_cast<size_t>(range.numel()),
                         ncclFloat, owner, comm_, kStream),

@@ -21,8 +21,10 @@ class NcclCommunicator final : public parallel::Communicator {
   int rank() const override { return rank_; }
   int world_size() const override { return world_size_; }
   void AllReduceSum(at::Tensor& values) override;
-  void ReduceScatterSum(at::Tensor& values) override;
-  void AllGather(at::Tensor& values) override;
+  using Communicator::AllGather;
+  using Communicator::ReduceScatterSum;
+  void ReduceScatterSum(at::Tensor& values, parallel::Range within) override;
+  void AllGather(at::Tensor& values, parallel::Range within) override;
   void AllGatherBytes(const void* mine, size_t size, void* all) override;
   void BroadcastBytes(void* data, size_t size, int root) override;
   void Barrier() override;

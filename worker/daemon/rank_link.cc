@@ -44,7 +44,7 @@ void RankLink::TryConnect() {
   if (!stop_reason_.empty()) Queue(StopLine(stop_reason_));
 }
 
-void RankLink::HandleEvents() {
+void RankLink::HandleEvents(int64_t now_ms) {
   Flush();
   char buffer[1 << 14];
   while (connected()) {
@@ -54,11 +54,29 @@ void RankLink::HandleEvents() {
     if (n <= 0) return Close();
     incoming_.Append(buffer, static_cast<size_t>(n));
     std::string line;
-    while (incoming_.Next(&line)) spdlog::trace("{}: {}", socket_path_, line);
+    while (incoming_.Next(&line)) HandleLine(line, now_ms);
     if (incoming_.overlong()) {
       spdlog::warn("{}: a line of over {} bytes; disconnected", socket_path_, kMaxRunLineBytes);
       return Close();
     }
+  }
+}
+
+void RankLink::HandleLine(const std::string& line, int64_t now_ms) {
+  spdlog::trace("{}: {}", socket_path_, line);
+  const auto json = ParseJson(line, "the line");
+  if (!json.ok()) {
+    spdlog::warn("{}: ignored a line: {}", socket_path_, Message(json.status()));
+    return;
+  }
+  JsonReader reader(*json, "the line");
+  if (reader.String("type") != "pulse") return;
+  Pulse pulse{.done = reader.Int("done"), .phase = reader.String("phase"), .said_ms = now_ms};
+  if (reader.status().ok()) {
+    pulse_ = std::move(pulse);
+    pulse_is_new_ = true;
+  } else {
+    spdlog::warn("{}: ignored a pulse: {}", socket_path_, Message(reader.status()));
   }
 }
 

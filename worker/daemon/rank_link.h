@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/file.h"
@@ -25,9 +26,21 @@ class RankLink {
 
   // Nothing happens where the rank does not listen yet: try again later.
   void TryConnect();
-  // Reads and writes what can be without blocking, after poll. The lines of a rank carry nothing
-  // that is not in its files: that one came is reason to read those.
-  void HandleEvents();
+  // Reads and writes what can be without blocking, after poll. But for its pulse the lines of a
+  // rank carry nothing that is not in its files: that one came is reason to read those.
+  void HandleEvents(int64_t now_ms);
+  // How far the rank is and what it does.
+  struct Pulse {
+    int64_t done = 0;
+    std::string phase;
+    int64_t said_ms = 0;
+  };
+  // The newest, where it has said something since it was last taken.
+  std::optional<Pulse> TakePulse() {
+    return std::exchange(pulse_is_new_, false) ? pulse_ : std::nullopt;
+  }
+  // Whoever took it has lost it.
+  void RepeatPulse() { pulse_is_new_ = pulse_.has_value(); }
   void Close();
 
   // Each of these reaches the rank now or as soon as it is connected.
@@ -37,6 +50,7 @@ class RankLink {
   void SendCommand(const std::string& json);
 
  private:
+  void HandleLine(const std::string& line, int64_t now_ms);
   void Queue(const std::string& line);
   void Flush();
 
@@ -44,6 +58,8 @@ class RankLink {
   FileDescriptor connection_;
   LineBuffer incoming_{kMaxRunLineBytes};
   std::string outgoing_;
+  std::optional<Pulse> pulse_;
+  bool pulse_is_new_ = false;
   std::optional<int64_t> lease_until_ms_;
   std::string stop_reason_;            // empty: none
   std::vector<std::string> commands_;  // in order, each once

@@ -1,5 +1,6 @@
 #include "worker/daemon/run_folder.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -54,13 +55,8 @@ absl::StatusOr<AttemptKey> AttemptKey::Parse(const std::string& name) {
       name);
 }
 
-absl::Status RankFolder::WriteProcess(const ProcessIdentity& process) const {
-  return WriteFileAtomically(path_ + "/pid",
-                             fmt::format("{} {}\n", process.pid, process.start_time));
-}
-
 absl::StatusOr<std::optional<ProcessIdentity>> RankFolder::ReadProcess() const {
-  const std::string path = path_ + "/pid";
+  const std::string path = process_path();
   MOE_ASSIGN_OR_RETURN(const auto content, ReadIfExists(path));
   if (!content.has_value()) return std::optional<ProcessIdentity>();
   ProcessIdentity process;
@@ -72,7 +68,7 @@ absl::StatusOr<std::optional<ProcessIdentity>> RankFolder::ReadProcess() const {
 }
 
 absl::Status RankFolder::WriteExit(const ProcessExit& exit) const {
-  return WriteFileAtomically(path_ + "/exit", fmt::format("{} {}\n", exit.exit_code, exit.signal));
+  return ReplaceFile(path_ + "/exit", fmt::format("{} {}\n", exit.exit_code, exit.signal));
 }
 
 absl::StatusOr<std::optional<ProcessExit>> RankFolder::ReadExit() const {
@@ -87,22 +83,30 @@ absl::StatusOr<std::optional<ProcessExit>> RankFolder::ReadExit() const {
   return std::optional<ProcessExit>(exit);
 }
 
+absl::Status RankFolder::WriteLease(int64_t until_monotonic_ms) const {
+  // Not synced: the clock that it is of ends with the machine.
+  const std::string path = path_ + "/lease";
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file.valid()) return ErrnoStatus(errno, "cannot write " + path);
+  const std::string text = std::to_string(until_monotonic_ms) + "\n";
+  return WriteAll(file.get(), text.data(), text.size(), path);
+}
+
 absl::Status RankFolder::WriteFailedReport(const std::string& cause, const std::string& error,
                                            int64_t unix_millis) const {
   const auto size = FileSize(reports_path());
   if (size.ok() && *size > 0) return absl::OkStatus();
   const Json report = {
       {"seq", 1}, {"unix_millis", unix_millis}, {"failed", {{"cause", cause}, {"error", error}}}};
-  return WriteFileAtomically(reports_path(),
-                             report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  return ReplaceFile(reports_path(),
+                     report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 absl::Status RunFolder::Create(const std::string& run_spec_json,
                                const std::vector<int>& ranks) const {
   MOE_RETURN_IF_ERROR(RemoveTree(path_));
   for (const int rank : ranks) MOE_RETURN_IF_ERROR(MakeDirectories(Rank(rank).path()));
-  MOE_RETURN_IF_ERROR(WriteFileAtomically(path_ + "/run.json", run_spec_json));
-  return SyncDirectory(path_ + "/..");
+  return ReplaceFile(path_ + "/run.json", run_spec_json);
 }
 
 bool RunFolder::Exists() const { return FileExists(path_ + "/run.json"); }

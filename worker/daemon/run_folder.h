@@ -1,5 +1,8 @@
 // The worker's side of the run folders (docs/formats/run-folder.md): what is on disk of the
 // attempts of this worker. No state of its own.
+//
+// Nothing here is synced: what is written survives every death of a process, and a machine that
+// loses power loses its ranks, and with them every use of their folders.
 #pragma once
 
 #include <compare>
@@ -43,11 +46,14 @@ class RankFolder {
   std::string reports_path() const { return path_ + "/reports.jsonl"; }
   std::string log_path() const { return path_ + "/log"; }
   std::string socket_path() const { return path_ + "/socket"; }
+  // "PID START_TIME\n" of the rank, written by itself before it runs (common/subprocess.h).
+  std::string process_path() const { return path_ + "/pid"; }
 
-  // Durable when it returns.
-  absl::Status WriteProcess(const ProcessIdentity& process) const;
   // nullopt where the rank was never started.
   absl::StatusOr<std::optional<ProcessIdentity>> ReadProcess() const;
+
+  // Until when, on the monotonic clock, the rank may run unless it hears of a later time.
+  absl::Status WriteLease(int64_t until_monotonic_ms) const;
 
   // So that a worker that was restarted still knows how the rank ended.
   absl::Status WriteExit(const ProcessExit& exit) const;
@@ -71,8 +77,8 @@ class RunFolder {
   const std::string& path() const { return path_; }
   RankFolder Rank(int rank) const { return RankFolder(path_ + "/rank-" + std::to_string(rank)); }
 
-  // Makes the folder with one of each rank, then run.json, all durable. A folder without run.json
-  // is left from an interrupted call: it is begun again.
+  // Makes the folder with one of each rank, then run.json. A folder without run.json is left from
+  // an interrupted call: it is begun again.
   absl::Status Create(const std::string& run_spec_json, const std::vector<int>& ranks) const;
   bool Exists() const;
   // Numbers of the ranks that have a folder, ascending.

@@ -53,7 +53,12 @@ class SessionClient::Session final : public SessionSink {
     std::thread writer;
     v1::SessionResponse response;
     if (stream->Write(Registration()) && stream->Read(&response)) {
-      if (response.has_registered()) {
+      if (response.has_registered() && !Speaks(response.registered())) {
+        spdlog::error("the coordinator wants to speak protocol {}; this worker speaks {} to {}",
+                      response.registered().protocol_version(), kProtocolVersions.oldest,
+                      kProtocolVersions.newest);
+        context_.TryCancel();
+      } else if (response.has_registered()) {
         *accepted = true;
         Accepted(response.registered(), registered_ms);
         writer = std::thread([this, &stream] { WriteAll(*stream); });
@@ -83,11 +88,18 @@ class SessionClient::Session final : public SessionSink {
  private:
   using Stream = grpc::ClientReaderWriterInterface<v1::SessionRequest, v1::SessionResponse>;
 
+  // A coordinator that does not say what is spoken knows version 1 only.
+  static bool Speaks(const v1::Registered& registered) {
+    const int32_t version = std::max(registered.protocol_version(), 1);
+    return NewestCommon(kProtocolVersions, {version, version}).has_value();
+  }
+
   v1::SessionRequest Registration() const {
     v1::SessionRequest request;
     v1::Register& registration = *request.mutable_register_();
     registration.set_worker_id(options_.worker_id);
-    registration.set_protocol_version(kProtocolVersion);
+    registration.set_protocol_version(kProtocolVersions.newest);
+    registration.set_oldest_protocol_version(kProtocolVersions.oldest);
     registration.set_version(options_.version);
     registration.set_host(options_.host);
     for (const v1::Slot& slot : options_.slots) *registration.add_slots() = slot;
@@ -162,6 +174,7 @@ class SessionClient::Session final : public SessionSink {
   void WriteAll(Stream& stream) {
     for (;;) {
       v1::SessionRequest message;
+      grpc::WriteOptions options;
       {
         absl::MutexLock lock(&mutex_);
         mutex_.Await(absl::Condition(this, &Session::HasWork));
@@ -173,8 +186,10 @@ class SessionClient::Session final : public SessionSink {
           message = std::move(queue_.front());
           queue_.pop_front();
         }
+        // What is followed by more goes out with it.
+        if (!queue_.empty()) options.set_buffer_hint();
       }
-      if (!stream.Write(message)) return;  // the reader learns why
+      if (!stream.Write(message, options)) return;  // the reader learns why
     }
   }
 

@@ -69,13 +69,13 @@ absl::Status SpeedProbe::RunProgram(const std::string& output_path) {
       .argv = {options_.program, "--probe", "--threads", std::to_string(options_.threads)},
       .environment = RankEnvironment(options_.threads),
       .output_path = output_path};
-  const auto record = [this](pid_t pid) -> absl::Status {
+  pid_t pid = 0;
+  {
     absl::MutexLock lock(&mutex_);
     if (closing_) return Cancelled("the worker ends");
-    pid_ = pid;
-    return absl::OkStatus();
-  };
-  MOE_ASSIGN_OR_RETURN(const pid_t pid, StartDetached(program, record));
+    MOE_ASSIGN_OR_RETURN(const ProcessIdentity started, StartDetached(program));
+    pid = pid_ = started.pid;
+  }
   // Watched without being reaped, so that the destructor never signals a stranger.
   siginfo_t info = {};
   while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0) {

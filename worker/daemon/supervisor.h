@@ -1,5 +1,6 @@
 // Runs the attempts of this worker: starts ranks, finds those that an earlier daemon started, tells
-// them what the coordinator says, relays what they write, and ends them when the lease is gone.
+// them what the coordinator says, has what they write relayed, and ends them when the lease is
+// gone.
 //
 // Knows nothing of gRPC: a session (session.h) hands it the coordinator's messages and gives it a
 // place to send to. The truth is in the run folders; what is here can be rebuilt from them, which
@@ -7,7 +8,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,23 +18,16 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/run_channel.h"
 #include "moe/v1/worker_service.pb.h"
-#include "worker/daemon/rank_link.h"
-#include "worker/daemon/rank_process.h"
-#include "worker/daemon/relay.h"
-#include "worker/daemon/run_folder.h"
+#include "worker/daemon/attempt_relay.h"
+#include "worker/daemon/attempt_set.h"
+#include "worker/daemon/rank_starter.h"
+#include "worker/daemon/session_sink.h"
+#include "worker/daemon/socket_watch.h"
 #include "worker/daemon/worker_metrics.h"
 
 namespace moe::worker {
-
-// Where messages to the coordinator go.
-class SessionSink {
- public:
-  virtual ~SessionSink() = default;
-  // Takes the message; never blocks. Once the session has ended it is dropped: whatever matters is
-  // sent again in the next. Thread-safe.
-  virtual void Send(v1::SessionRequest message) = 0;
-};
 
 // Thread-safe: the public methods hand their work to the supervisor's one thread, which alone
 // touches attempts and ranks.
@@ -50,7 +43,8 @@ class Supervisor {
     // How long after the lease a rank that did not end by itself is killed. Longer than what a rank
     // gives itself.
     int64_t fence_grace_ms = kLeaseGraceMs + 1000;
-    // How often logs are looked at and lost connections to ranks are tried.
+    // How often logs are looked at and lost connections to ranks are tried. All else is done when
+    // it happens.
     int64_t tick_ms = 200;
   };
 
@@ -75,48 +69,34 @@ class Supervisor {
   void SetSpeed(v1::DeviceSpeed speed);
 
  private:
-  struct Rank;
-  struct Attempt;
+  Supervisor(const Options& options, FileDescriptor wake, SocketWatch sockets);
 
-  explicit Supervisor(const Options& options, FileDescriptor wake);
-
-  void SendSpeed();
   void Post(std::function<void()> work);
   void Run();
 
   // Everything below is for the supervisor's thread (and for Open, before it runs).
-  absl::Status Load();
-  absl::Status LoadAttempt(const AttemptKey& key);
   void WaitForEvents();
+  // Has a rank connected to as soon as it listens.
+  void AwaitSocket(Attempt& attempt, Rank& rank);
   void HandleEnds();
+  // Kills ranks whose lease, or whose grace for stopping, is over.
   void Enforce();
-  static void Kill(Rank& rank);
-  void Relay();
-  void RelayRank(Attempt& attempt, Rank& rank);
-  void RelayReports(Attempt& attempt, Rank& rank);
-  void RelayLog(Attempt& attempt, Rank& rank);
-  void RemoveForgotten();
   void UpdateGauges();
+  void SendSpeed();
 
   void Handle(const v1::SessionResponse& message);
-  void Start(const v1::StartAttempt& message);
-  void StartRank(Attempt& attempt, Rank& rank, const v1::RankPlacement& placement,
-                 const std::string& kind);
-  void RefuseStart(const v1::StartAttempt& message, const absl::Status& why);
-  void Stop(const v1::StopAttempt& message);
-  void Forget(const v1::ForgetAttempt& message);
-  void Command(const v1::RankCommand& message);
-
-  Attempt* FindAttempt(const v1::AttemptRef& ref);
-  Rank* FindRank(const v1::AttemptRef& ref, int rank);
-  void ForEachRank(const std::function<void(Attempt&, Rank&)>& visit);
-  const v1::Slot* FindSlot(int index) const;
+  void Start(const v1::StartAttempt& order);
+  void Stop(const v1::StopAttempt& order);
+  void Forget(const v1::ForgetAttempt& order);
+  void Command(const v1::RankCommand& command);
 
   const Options options_;
+  const RankStarter starter_;
   FileDescriptor wake_;
-
-  std::map<AttemptKey, Attempt> attempts_;
-  std::shared_ptr<SessionSink> sink_;  // null without a session
+  SocketWatch sockets_;
+  int64_t next_tick_ms_ = 0;
+  AttemptSet attempts_;
+  AttemptRelay relay_;
   std::optional<v1::DeviceSpeed> speed_;
   // Until when ranks may run. Until the first renewal: what they can have been told at most.
   int64_t lease_until_ms_ = 0;

@@ -1,9 +1,9 @@
 #include "worker/evaluation/perplexity.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <limits>
+
+#include "worker/evaluation/read_batch.h"
 
 namespace moe::evaluation {
 namespace {
@@ -14,16 +14,6 @@ int64_t DomainSamples(const sampler::Dataset& dataset, int domain,
       dataset.NumSamples(sampler::Split::kHeldout, domain, options.sequence_length);
   return options.max_samples_per_domain > 0 ? std::min(available, options.max_samples_per_domain)
                                             : available;
-}
-
-at::Tensor ReadBatch(const sampler::Dataset& dataset, int domain, int64_t first, int64_t count,
-                     int64_t length) {
-  at::Tensor tokens_BS = at::empty({count, length}, at::kLong);
-  int64_t* out = tokens_BS.mutable_data_ptr<int64_t>();
-  for (int64_t b = 0; b < count; ++b) {
-    dataset.ReadSample(sampler::Split::kHeldout, domain, first + b, length, out + b * length);
-  }
-  return tokens_BS;
 }
 
 }  // namespace
@@ -47,12 +37,16 @@ std::vector<HeldoutBatch> HeldoutBatches(const sampler::Dataset& dataset,
 
 DomainLoss MeasureBatch(model::Model& model, const sampler::Dataset& dataset,
                         const HeldoutBatch& batch, int64_t sequence_length) {
+  std::vector<sampler::SampleRef> samples;
+  for (int64_t i = 0; i < batch.count; ++i) {
+    samples.push_back({.domain = batch.domain, .epoch = 0, .sample = batch.first + i});
+  }
   const model::BatchResult result =
-      model.Evaluate(ReadBatch(dataset, batch.domain, batch.first, batch.count, sequence_length));
+      model.Evaluate(ReadBatch(dataset, sampler::Split::kHeldout, samples, sequence_length));
   DomainLoss loss;
   loss.domain = dataset.domains()[static_cast<size_t>(batch.domain)].name;
   loss.samples = batch.count;
-  loss.tokens = batch.count * result.targets_per_sample;
+  loss.tokens = result.num_targets;
   for (const double sum : result.sample_loss_sum) loss.loss_sum += sum;
   return loss;
 }

@@ -20,7 +20,7 @@ struct PerplexityOptions {
 struct DomainLoss {
   std::string domain;
   int64_t samples = 0;
-  int64_t tokens = 0;   // predicted: samples x (sequence_length - 1)
+  int64_t tokens = 0;   // predicted: of running text, samples x (sequence_length - 1)
   double loss_sum = 0;  // nats over all predicted tokens
 
   // Nats per token; NaN where the domain has no sample of this length.

@@ -1,29 +1,42 @@
 // Causal attention with grouped query heads, forward and backward.
 //
-// B samples, S positions, H query heads, K key/value heads, hd head size. One row of `qkv` is
-// (H + 2 K) hd wide: the query heads, the key heads, the value heads, already rotated. Softmax
-// scale 1 / sqrt(hd). Scores, probabilities and sums in fp32; T is float or c10::BFloat16.
+// B samples with S_b positions each, R of them together, H query heads, K key/value heads, hd head
+// size. One row of `qkv` is (H + 2 K) hd wide: the query heads, the key heads, the value heads,
+// already rotated. Softmax scale 1 / sqrt(hd). Scores, probabilities and sums in fp32; T is float
+// or c10::BFloat16.
 //
 // Blocked over (sample, head, block of queries) so that scores stay in the cache: they are never
 // kept, the backward computes them again from the saved log-sum-exp.
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace moe::kernels {
 
 struct AttentionShape {
   int64_t batch = 0, sequence = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  // One past each sample's last row, where samples differ in length; `sequence` is then the longest
+  // one's. Empty: each has `sequence` rows.
+  std::span<const int64_t> ends = {};
 
+  int64_t begin(int64_t sample) const {
+    if (ends.empty()) return sample * sequence;
+    return sample == 0 ? 0 : ends[static_cast<size_t>(sample - 1)];
+  }
+  int64_t length(int64_t sample) const {
+    return ends.empty() ? sequence : ends[static_cast<size_t>(sample)] - begin(sample);
+  }
+  int64_t rows() const { return begin(batch); }
   int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
   int64_t out_width() const { return heads * head_dim; }
 };
 
-// out [B S, H hd]; log_sum_exp [B, H, S], natural logarithm of the scaled scores.
+// out [R, H hd]; log_sum_exp, natural logarithm of the scaled scores: per sample [H, S_b].
 template <typename T>
 void AttentionForward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum_exp);
 
-// dqkv [B S, (H + 2 K) hd] is overwritten with the gradient of qkv.
+// dqkv [R, (H + 2 K) hd] is overwritten with the gradient of qkv.
 template <typename T>
 void AttentionBackward(const AttentionShape& shape, const T* dout, const T* qkv, const T* out,
                        const float* log_sum_exp, T* dqkv);

@@ -26,13 +26,16 @@ void Dispatch::Build(const int32_t* expert, int64_t num_tokens, int64_t slots_pe
   top_k = slots_per_token;
   const int64_t slots = tokens * top_k;
   first_row.assign(num_experts + 1, 0);
-  token_of_row.resize(slots);
-  slot_of_row.resize(slots);
-  row_of_slot.resize(slots);
-  for (int64_t slot = 0; slot < slots; ++slot) ++first_row[expert[slot] + 1];
+  row_of_slot.assign(slots, kNone);
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    if (expert[slot] != kNone) ++first_row[expert[slot] + 1];
+  }
   for (int64_t e = 0; e < num_experts; ++e) first_row[e + 1] += first_row[e];
+  token_of_row.resize(first_row.back());
+  slot_of_row.resize(first_row.back());
   std::vector<int64_t> next(first_row.begin(), first_row.end() - 1);
   for (int64_t slot = 0; slot < slots; ++slot) {
+    if (expert[slot] == kNone) continue;
     const int64_t row = next[expert[slot]]++;
     token_of_row[row] = static_cast<int32_t>(slot / top_k);
     slot_of_row[row] = static_cast<int32_t>(slot);
@@ -58,7 +61,8 @@ void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, float* y) {
               [&, from, d, y, top_k](int64_t begin, int64_t end) {
                 for (int64_t token = begin; token < end; ++token) {
                   for (int64_t slot = 0; slot < top_k; ++slot) {
-                    AddRow(from + dispatch.row_of_slot[token * top_k + slot] * d, d, y + token * d);
+                    const int64_t row = dispatch.row_of_slot[token * top_k + slot];
+                    if (row != Dispatch::kNone) AddRow(from + row * d, d, y + token * d);
                   }
                 }
               });

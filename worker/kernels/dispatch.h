@@ -1,7 +1,7 @@
 // Which rows each expert works on, and the way to them and back.
 //
 // T tokens, k experts per token, N experts. A "row" is one (token, slot) pair; rows are grouped by
-// expert, and within an expert ordered by token.
+// expert, and within an expert ordered by token. A slot that goes to no expert has no row.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,15 @@
 namespace moe::kernels {
 
 struct Dispatch {
+  static constexpr int32_t kNone = -1;
+
   int64_t tokens = 0, top_k = 0;
   std::vector<int64_t> first_row;     // [N + 1]; expert e has rows first_row[e] .. first_row[e + 1]
-  std::vector<int32_t> token_of_row;  // [T k]
-  std::vector<int32_t> slot_of_row;   // [T k]; token * k + slot
-  std::vector<int32_t> row_of_slot;   // [T, k]
+  std::vector<int32_t> token_of_row;  // [rows]
+  std::vector<int32_t> slot_of_row;   // [rows]; token * k + slot
+  std::vector<int32_t> row_of_slot;   // [T, k]; kNone where there is none
 
-  // By counting: no sort. expert [T, k], each in [0, N).
+  // By counting: no sort. expert [T, k], each in [0, N) or kNone.
   void Build(const int32_t* expert, int64_t num_tokens, int64_t slots_per_token,
              int64_t num_experts);
 

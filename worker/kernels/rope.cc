@@ -28,13 +28,14 @@ MOE_MULTIVERSION void RotateRow(const float* __restrict cos, const float* __rest
 
 }  // namespace
 
-RopeTable::RopeTable(int64_t positions, int64_t head_dim, double theta)
-    : positions(positions), half(head_dim / 2), cos(positions * half), sin(positions * half) {
+RopeTable::RopeTable(int64_t positions, const std::vector<double>& frequencies)
+    : positions(positions),
+      half(static_cast<int64_t>(frequencies.size())),
+      cos(positions * half),
+      sin(positions * half) {
   for (int64_t p = 0; p < positions; ++p) {
     for (int64_t i = 0; i < half; ++i) {
-      const double angle =
-          static_cast<double>(p) *
-          std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+      const double angle = static_cast<double>(p) * frequencies[i];
       cos[p * half + i] = static_cast<float>(std::cos(angle));
       sin[p * half + i] = static_cast<float>(std::sin(angle));
     }
@@ -42,19 +43,21 @@ RopeTable::RopeTable(int64_t positions, int64_t head_dim, double theta)
 }
 
 template <typename T>
-void Rope(const RopeTable& table, Rotation rotation, int64_t rows, int64_t sequence_length,
+void Rope(const RopeTable& table, Rotation rotation, std::span<const int32_t> positions,
           int64_t heads, T* x, int64_t stride) {
   const float sign = rotation == Rotation::kForward ? 1.0f : -1.0f;
+  const int64_t rows = static_cast<int64_t>(positions.size());
   ParallelFor(rows, kMinRowsPerThread, [&, x](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const int64_t offset = r % sequence_length * table.half;
+      const int64_t offset = positions[r] * table.half;
       RotateRow(table.cos.data() + offset, table.sin.data() + offset, sign, heads, table.half,
                 x + r * stride);
     }
   });
 }
 
-template void Rope(const RopeTable&, Rotation, int64_t, int64_t, int64_t, float*, int64_t);
-template void Rope(const RopeTable&, Rotation, int64_t, int64_t, int64_t, c10::BFloat16*, int64_t);
+template void Rope(const RopeTable&, Rotation, std::span<const int32_t>, int64_t, float*, int64_t);
+template void Rope(const RopeTable&, Rotation, std::span<const int32_t>, int64_t, c10::BFloat16*,
+                   int64_t);
 
 }  // namespace moe::kernels

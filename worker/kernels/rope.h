@@ -3,13 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace moe::kernels {
 
-// Angles position * theta^(-2 i / head_dim) for i < head_dim / 2.
+// Angles position * frequency of each pair.
 struct RopeTable {
-  RopeTable(int64_t positions, int64_t head_dim, double theta);
+  RopeTable(int64_t positions, const std::vector<double>& frequencies);
 
   int64_t positions, half;
   std::vector<float> cos, sin;  // [positions, half]
@@ -17,10 +18,10 @@ struct RopeTable {
 
 enum class Rotation { kForward, kInverse };  // the inverse is the gradient
 
-// Rotates the first `heads` heads of every row of x [rows, stride], in place. Row r is position
-// r mod sequence_length.
+// Rotates the first `heads` heads of every row of x [rows, stride], in place. `positions` has one
+// for each row.
 template <typename T>
-void Rope(const RopeTable& table, Rotation rotation, int64_t rows, int64_t sequence_length,
+void Rope(const RopeTable& table, Rotation rotation, std::span<const int32_t> positions,
           int64_t heads, T* x, int64_t stride);
 
 }  // namespace moe::kernels

@@ -60,8 +60,8 @@ void AttentionHalfForward(const LayerShape& shape, const LayerWeights<Float>& we
   Gemm(Matrix<const Float>(normed, T, d),
        Matrix<const Float>(weights.qkv, qkv_width, d).Transposed(), Output::kOverwrite,
        Matrix<Float>(qkv, T, qkv_width));
-  Rope(shape.rope, Rotation::kForward, T, shape.attention.sequence,
-       config.num_heads + config.num_kv_heads, qkv, qkv_width);
+  Rope(shape.rope, Rotation::kForward, shape.positions, config.num_heads + config.num_kv_heads, qkv,
+       qkv_width);
   Float* attention = saved.attention.Reserve(T * out_width);
   kernels::AttentionForward<Float>(shape.attention, qkv, attention,
                                    saved.log_sum_exp.Reserve(T * config.num_heads));
@@ -130,8 +130,8 @@ void LayerBackward(const LayerShape& shape, const LayerWeights<Float>& weights,
   Float* dqkv = scratch.dqkv.Reserve(T * qkv_width);
   kernels::AttentionBackward<Float>(shape.attention, dattention, saved.qkv.data(),
                                     saved.attention.data(), saved.log_sum_exp.data(), dqkv);
-  Rope(shape.rope, Rotation::kInverse, T, shape.attention.sequence,
-       config.num_heads + config.num_kv_heads, dqkv, qkv_width);
+  Rope(shape.rope, Rotation::kInverse, shape.positions, config.num_heads + config.num_kv_heads,
+       dqkv, qkv_width);
   Float* normed = scratch.normed.Reserve(T * d);
   RmsNormApply(saved.x.data(), weights.attn_norm, saved.attn_rstd.data(), T, d, normed);
   const Matrix<const Float> dqkv_block(dqkv, T, qkv_width);

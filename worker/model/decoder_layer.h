@@ -1,10 +1,11 @@
 // One decoder layer, forward and backward: x + attention(norm(x)), then + ffn(norm(x)).
 //
-// B samples, S positions, T = B S tokens, d hidden size. The residual stream and its gradient are
+// B samples, T tokens over all of them, d hidden size. The residual stream and its gradient are
 // fp32; Float is what products are computed in: float or c10::BFloat16.
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "storage/artefacts/model_config.h"
 #include "worker/kernels/attention.h"
@@ -38,7 +39,7 @@ struct LayerSaved {
   kernels::Buffer<float> x, x_mid;             // [T, d]: input, and after attention
   kernels::Buffer<float> attn_rstd, ffn_rstd;  // [T]
   kernels::Buffer<Float> qkv, attention;       // [T, (H + 2 K) hd] rotated, [T, H hd]
-  kernels::Buffer<float> log_sum_exp;          // [B, H, S]
+  kernels::Buffer<float> log_sum_exp;          // [T H], see attention.h
   FfnSaved<Float> ffn;
 };
 
@@ -54,9 +55,10 @@ struct LayerShape {
   const artefacts::ModelConfig& config;
   LoadEstimator estimator;
   const kernels::RopeTable& rope;
+  std::span<const int32_t> positions;  // [T], of each token in its sample
   kernels::AttentionShape attention;
 
-  int64_t tokens() const { return attention.batch * attention.sequence; }
+  int64_t tokens() const { return static_cast<int64_t>(positions.size()); }
 };
 
 // x + attention(norm(x)): reads saved.x; writes saved.x_mid.

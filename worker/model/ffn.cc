@@ -131,13 +131,13 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
 
   Dispatch& dispatch = saved.dispatch;
   dispatch.Build(saved.gate.indices.data(), tokens, k, N);
-  float* row_scale = saved.row_scale.Reserve(tokens * k);
-  for (int64_t row = 0; row < tokens * k; ++row) {
+  float* row_scale = saved.row_scale.Reserve(dispatch.rows());
+  for (int64_t row = 0; row < dispatch.rows(); ++row) {
     row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] * weights.scale;
   }
 
-  Float* gate_up = saved.gate_up.Reserve(tokens * k * 2 * n);
-  Float* out_rows = scratch.rows_d.Reserve(tokens * k * d);
+  Float* gate_up = saved.gate_up.Reserve(dispatch.rows() * 2 * n);
+  Float* out_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
   ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
     Float* x = room.x.Reserve(rows.count * d);
     Float* h = room.h.Reserve(rows.count * n);
@@ -168,8 +168,8 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   const int64_t k = config.top_k, n = config.expert_width;
   const Dispatch& dispatch = saved.dispatch;
   const float* row_scale = saved.row_scale.data();
-  Float* dx_rows = scratch.rows_d.Reserve(tokens * k * d);
-  float* dscale = scratch.dscale.Reserve(tokens * k);
+  Float* dx_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
+  float* dscale = scratch.dscale.Reserve(dispatch.rows());
 
   ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
     Float* rows_d = room.x.Reserve(rows.count * d);
@@ -194,16 +194,13 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   });
 
   float* dscores = scratch.dscores.Reserve(tokens * k);
+  double scale_gradient = 0;
   for (int64_t slot = 0; slot < tokens * k; ++slot) {
-    dscores[slot] = dscale[dispatch.row_of_slot[slot]] * weights.scale;
+    const int64_t row = dispatch.row_of_slot[slot];
+    dscores[slot] = row == Dispatch::kNone ? 0.0f : dscale[row] * weights.scale;
+    if (row != Dispatch::kNone) scale_gradient += double{dscale[row]} * saved.gate.scores[slot];
   }
-  if (gradients.scale != nullptr) {
-    double sum = 0;
-    for (int64_t slot = 0; slot < tokens * k; ++slot) {
-      sum += double{dscale[dispatch.row_of_slot[slot]]} * saved.gate.scores[slot];
-    }
-    *gradients.scale += static_cast<float>(sum);
-  }
+  if (gradients.scale != nullptr) *gradients.scale += static_cast<float>(scale_gradient);
   std::fill_n(dx_Td, tokens * d, 0.0f);
   CombineRows<Float>(dispatch, dx_rows, d, dx_Td);
   if (weights.shared_gate_up != nullptr) {

@@ -7,6 +7,7 @@
 #include "common/philox.h"
 #include "worker/kernels/gemm.h"
 #include "worker/kernels/parallel.h"
+#include "worker/model/switch_gate.h"
 
 namespace moe::model {
 namespace {
@@ -91,39 +92,76 @@ LoadTerm LoadTermOf(const NoisyToken& token, int64_t expert, float z_last_in, fl
 float NormalCdf(float u) { return 0.5f * (1.0f + std::erf(u * 0.70710678118654752f)); }
 float NormalDensity(float u) { return 0.39894228040143268f * std::exp(-0.5f * u * u); }
 
+// logits, and tanh's output where there are two matrices.
+void NetworkForward(const GateWeights& weights, const float* x_Td, int64_t tokens, int64_t d,
+                    int64_t N, GateResult& result) {
+  const bool is_mlp = weights.router_2 != nullptr;
+  result.logits.resize(tokens * N);
+  result.hidden.resize(is_mlp ? tokens * N : 0);
+  float* first = is_mlp ? result.hidden.data() : result.logits.data();
+  Gemm(Matrix<const float>(x_Td, tokens, d),
+       Matrix<const float>(weights.router_0, N, d).Transposed(), Output::kOverwrite,
+       Matrix<float>(first, tokens, N));
+  if (!is_mlp) return;
+  ParallelFor(tokens * N, kMinTokensPerThread * N, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) first[i] = std::tanh(first[i]);
+  });
+  Gemm(Matrix<const float>(first, tokens, N),
+       Matrix<const float>(weights.router_2, N, N).Transposed(), Output::kOverwrite,
+       Matrix<float>(result.logits.data(), tokens, N));
+}
+
+// gradient_TN = that of a product of x and w: added to dw and dx.
+void LinearBackward(const std::vector<float>& gradient_TN, const float* w_Nd, const float* x_Td,
+                    int64_t tokens, int64_t d, int64_t N, float* dw_Nd, float* dx_Td) {
+  const Matrix<const float> dy(gradient_TN.data(), tokens, N);
+  Gemm(dy.Transposed(), Matrix<const float>(x_Td, tokens, d), Output::kAdd,
+       Matrix<float>(dw_Nd, N, d));
+  Gemm(dy, Matrix<const float>(w_Nd, N, d), Output::kAdd, Matrix<float>(dx_Td, tokens, d));
+}
+
+void NetworkBackward(const GateWeights& weights, const float* x_Td, int64_t d,
+                     const GateResult& result, const std::vector<float>& dlogits_TN,
+                     const GateGradients& gradients, float* dx_Td) {
+  const int64_t tokens = result.tokens, N = std::ssize(result.load);
+  if (weights.router_2 == nullptr) {
+    LinearBackward(dlogits_TN, weights.router_0, x_Td, tokens, d, N, gradients.router_0, dx_Td);
+    return;
+  }
+  const Matrix<const float> dy(dlogits_TN.data(), tokens, N);
+  Gemm(dy.Transposed(), Matrix<const float>(result.hidden.data(), tokens, N), Output::kAdd,
+       Matrix<float>(gradients.router_2, N, N));
+  std::vector<float> dhidden(tokens * N);
+  Gemm(dy, Matrix<const float>(weights.router_2, N, N), Output::kOverwrite,
+       Matrix<float>(dhidden.data(), tokens, N));
+  for (int64_t i = 0; i < tokens * N; ++i) {
+    dhidden[i] *= 1.0f - result.hidden[i] * result.hidden[i];
+  }
+  LinearBackward(dhidden, weights.router_0, x_Td, tokens, d, N, gradients.router_0, dx_Td);
+}
+
 }  // namespace
 
 void GateForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                  const GateWeights& weights, const float* x_Td, int64_t tokens, int64_t d,
                  const float* standard_normal_TN, GateResult& result) {
   const int64_t N = config.num_experts, k = config.top_k, wanted = std::min(k + 1, N);
-  const bool is_mlp = weights.router_2 != nullptr;
+  result.tokens = tokens;
+  NetworkForward(weights, x_Td, tokens, d, N, result);
+  if (config.is_switch()) {
+    SwitchForward(config, standard_normal_TN, result);
+    return;
+  }
   const bool has_noise = standard_normal_TN != nullptr;
   const bool smooth_load = has_noise && k < N;
-
-  result.tokens = tokens;
-  result.logits.resize(tokens * N);
-  result.hidden.resize(is_mlp ? tokens * N : 0);
   result.noise.assign(standard_normal_TN, standard_normal_TN + (has_noise ? tokens * N : 0));
   result.raw_sigma.resize(has_noise ? tokens * N : 0);
   result.indices.resize(tokens * k);
   result.scores.resize(tokens * k);
   result.runner_up.resize(k < N ? tokens : 0);
-
-  const Matrix<const float> x(x_Td, tokens, d);
-  float* first = is_mlp ? result.hidden.data() : result.logits.data();
-  Gemm(x, Matrix<const float>(weights.router_0, N, d).Transposed(), Output::kOverwrite,
-       Matrix<float>(first, tokens, N));
-  if (is_mlp) {
-    ParallelFor(tokens * N, kMinTokensPerThread * N, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) first[i] = std::tanh(first[i]);
-    });
-    Gemm(Matrix<const float>(first, tokens, N),
-         Matrix<const float>(weights.router_2, N, N).Transposed(), Output::kOverwrite,
-         Matrix<float>(result.logits.data(), tokens, N));
-  }
   if (has_noise) {
-    Gemm(x, Matrix<const float>(weights.noise, N, d).Transposed(), Output::kOverwrite,
+    Gemm(Matrix<const float>(x_Td, tokens, d),
+         Matrix<const float>(weights.noise, N, d).Transposed(), Output::kOverwrite,
          Matrix<float>(result.raw_sigma.data(), tokens, N));
   }
 
@@ -179,17 +217,21 @@ void GateBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                   const GateResult& result, const float* dscores_Tk, double balance_scale,
                   const GateGradients& gradients, float* dx_Td) {
   const int64_t N = config.num_experts, k = config.top_k, tokens = result.tokens;
-  const bool is_mlp = weights.router_2 != nullptr;
   const bool has_noise = !result.noise.empty();
   const bool smooth_load = has_noise && k < N;
 
   const double weight = config.balance_loss_weight * balance_scale;
+  std::vector<float> dlogits(tokens * N), draw_sigma(has_noise ? tokens * N : 0);
+  if (config.is_switch()) {
+    SwitchBackward(result, dscores_Tk, weight, dlogits);
+    NetworkBackward(weights, x_Td, d, result, dlogits, gradients, dx_Td);
+    return;
+  }
   std::vector<double> dimportance = CvSquaredGradient(result.importance);
   for (double& value : dimportance) value *= weight;
   std::vector<double> dload = CvSquaredGradient(result.load);
   for (double& value : dload) value *= weight;
 
-  std::vector<float> dlogits(tokens * N), draw_sigma(has_noise ? tokens * N : 0);
   ParallelFor(tokens, kMinTokensPerThread, [&](int64_t begin, int64_t end) {
     std::vector<float> dz(N), dg(N), dsigma(N), dscore(k);
     for (int64_t t = begin; t < end; ++t) {
@@ -228,37 +270,20 @@ void GateBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
     }
   });
 
-  const Matrix<const float> x(x_Td, tokens, d);
-  const Matrix<float> dx(dx_Td, tokens, d);
-  // d = gradient of a product of x and w: into dw and dx.
-  auto linear_backward = [&](const std::vector<float>& gradient, const float* w, float* dw) {
-    const Matrix<const float> dy(gradient.data(), tokens, N);
-    Gemm(dy.Transposed(), x, Output::kAdd, Matrix<float>(dw, N, d));
-    Gemm(dy, Matrix<const float>(w, N, d), Output::kAdd, dx);
-  };
-  if (is_mlp) {
-    const Matrix<const float> dy(dlogits.data(), tokens, N);
-    const Matrix<const float> hidden(result.hidden.data(), tokens, N);
-    Gemm(dy.Transposed(), hidden, Output::kAdd, Matrix<float>(gradients.router_2, N, N));
-    std::vector<float> dhidden(tokens * N);
-    Gemm(dy, Matrix<const float>(weights.router_2, N, N), Output::kOverwrite,
-         Matrix<float>(dhidden.data(), tokens, N));
-    for (int64_t i = 0; i < tokens * N; ++i) {
-      dhidden[i] *= 1.0f - result.hidden[i] * result.hidden[i];
-    }
-    linear_backward(dhidden, weights.router_0, gradients.router_0);
-  } else {
-    linear_backward(dlogits, weights.router_0, gradients.router_0);
+  NetworkBackward(weights, x_Td, d, result, dlogits, gradients, dx_Td);
+  if (has_noise) {
+    LinearBackward(draw_sigma, weights.noise, x_Td, tokens, d, N, gradients.noise, dx_Td);
   }
-  if (has_noise) linear_backward(draw_sigma, weights.noise, gradients.noise);
 }
 
-void DrawGateNoise(const NoiseContext& context, int64_t layer, int64_t batch, int64_t sequence,
+void DrawGateNoise(const NoiseContext& context, int64_t layer, std::span<const TokenPlace> places,
                    int64_t num_experts, float* out) {
-  ParallelFor(batch * sequence, kMinTokensPerThread, [=](int64_t begin, int64_t end) {
+  const int64_t tokens = static_cast<int64_t>(places.size());
+  ParallelFor(tokens, kMinTokensPerThread, [=](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const uint64_t sample = static_cast<uint64_t>(context.first_sample + t / sequence);
-      const uint64_t position = static_cast<uint64_t>(t % sequence);
+      const TokenPlace place = places[static_cast<size_t>(t)];
+      const uint64_t sample = static_cast<uint64_t>(context.first_sample + place.sample);
+      const uint64_t position = static_cast<uint64_t>(place.position);
       for (int64_t e = 0; e < num_experts; e += 4) {
         const uint64_t index = sample << 24 | position << 6 | static_cast<uint64_t>(e / 4);
         const std::array<float, 4> normal = Normal4(
@@ -269,6 +294,13 @@ void DrawGateNoise(const NoiseContext& context, int64_t layer, int64_t batch, in
       }
     }
   });
+}
+
+void DrawGateNoise(const NoiseContext& context, int64_t layer, int64_t batch, int64_t sequence,
+                   int64_t num_experts, float* out) {
+  std::vector<int64_t> ends;
+  for (int64_t b = 1; b <= batch; ++b) ends.push_back(b * sequence);
+  DrawGateNoise(context, layer, PlacesOf(ends), num_experts, out);
 }
 
 }  // namespace moe::model

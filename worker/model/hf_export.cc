@@ -45,21 +45,10 @@ uint64_t SizeBytes(const HfTensor& tensor, artefacts::DType dtype) {
   return static_cast<uint64_t>(tensor.numel) * artefacts::DTypeSize(dtype);
 }
 
-// Fills shards in order, each up to `max_bytes` and with at least one tensor.
-std::vector<std::vector<HfTensor>> CutIntoShards(const std::vector<HfTensor>& tensors,
-                                                 artefacts::DType dtype, uint64_t max_bytes) {
-  std::vector<std::vector<HfTensor>> shards;
-  uint64_t used = 0;
-  for (const HfTensor& tensor : tensors) {
-    const uint64_t size = SizeBytes(tensor, dtype);
-    if (shards.empty() || used + size > max_bytes) {
-      shards.emplace_back();
-      used = 0;
-    }
-    shards.back().push_back(tensor);
-    used += size;
-  }
-  return shards;
+absl::Status SaveConfig(const Json& config, const std::string& folder) {
+  MOE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(folder, "config.json"), PrettyJson(config)));
+  return WriteFileAtomically(JoinPath(folder, "generation_config.json"),
+                             PrettyJson(GenerationConfig(config)));
 }
 
 // `tensor` as `dtype`, in `buffer`.
@@ -73,49 +62,17 @@ absl::Status Encode(const HfTensor& tensor, const at::Tensor& parameters, artefa
                          overflow, values[overflow], TorchDtype(dtype));
 }
 
-absl::Status WriteShard(const std::string& path, const std::vector<HfTensor>& tensors,
-                        const at::Tensor& parameters, artefacts::DType dtype) {
-  std::vector<artefacts::SafetensorsWriter::Entry> entries;
-  for (const HfTensor& tensor : tensors) entries.push_back({tensor.name, dtype, tensor.shape});
-  // transformers refuses files that do not say "pt".
-  MOE_ASSIGN_OR_RETURN(const auto writer,
-                       artefacts::SafetensorsWriter::Create(path, entries, {{"format", "pt"}}));
-  std::vector<uint8_t> buffer;
-  for (const HfTensor& tensor : tensors) {
-    MOE_RETURN_IF_ERROR(Encode(tensor, parameters, dtype, buffer));
-    MOE_RETURN_IF_ERROR(writer->Append(buffer.data(), buffer.size()));
-  }
-  return writer->Finish().status();
-}
-
-absl::Status WriteWeights(const std::vector<std::vector<HfTensor>>& shards,
-                          const at::Tensor& parameters, artefacts::DType dtype,
-                          const std::string& folder) {
-  if (shards.size() == 1) {
-    return WriteShard(JoinPath(folder, artefacts::kHfWeightsFile), shards[0], parameters, dtype);
-  }
-  Json weight_map = Json::object();
-  uint64_t total_bytes = 0;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    MOE_RETURN_IF_ERROR(WriteShard(JoinPath(folder, file), shards[i], parameters, dtype));
-    for (const HfTensor& tensor : shards[i]) {
-      weight_map[tensor.name] = file;
-      total_bytes += SizeBytes(tensor, dtype);
-    }
-  }
-  const Json index = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", weight_map}};
-  return WriteFileAtomically(JoinPath(folder, artefacts::kHfIndexFile), PrettyJson(index));
-}
-
 absl::Status SaveFolder(const Json& config, const std::vector<HfTensor>& tensors,
                         const at::Tensor& values, artefacts::DType dtype, const std::string& folder,
                         uint64_t max_shard_bytes) {
-  MOE_RETURN_IF_ERROR(
-      WriteWeights(CutIntoShards(tensors, dtype, max_shard_bytes), values, dtype, folder));
-  MOE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(folder, "config.json"), PrettyJson(config)));
-  return WriteFileAtomically(JoinPath(folder, "generation_config.json"),
-                             PrettyJson(GenerationConfig(config)));
+  HfWriter writer(tensors, dtype, folder, max_shard_bytes);
+  std::vector<uint8_t> buffer;
+  for (const HfTensor& tensor : tensors) {
+    MOE_RETURN_IF_ERROR(Encode(tensor, values, dtype, buffer));
+    MOE_RETURN_IF_ERROR(writer.Append(buffer.data(), buffer.size()));
+  }
+  MOE_RETURN_IF_ERROR(writer.Finish().status());
+  return SaveConfig(config, folder);
 }
 
 // That the folder holds `tensors` and nothing else, bit for bit.
@@ -148,6 +105,11 @@ Json WithDtype(Json config, artefacts::DType dtype) {
 }
 
 }  // namespace
+
+absl::Status SaveHfConfig(const artefacts::ModelConfig& config, artefacts::DType dtype,
+                          const std::string& folder) {
+  return SaveConfig(artefacts::ToHfConfig(config, TorchDtype(dtype)), folder);
+}
 
 absl::Status SaveHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
                           artefacts::DType dtype, const std::string& folder,

@@ -9,12 +9,10 @@
 #include "absl/status/status.h"
 #include "storage/artefacts/model_config.h"
 #include "storage/artefacts/safetensors.h"
+#include "worker/model/hf_writer.h"
 #include "worker/model/native_export.h"
 
 namespace moe::model {
-
-// Above this many bytes of weights a model is saved in shards.
-inline constexpr uint64_t kMaxShardBytes = 5'000'000'000;
 
 // Writes config.json, generation_config.json and the weights as `dtype` into `folder`, which
 // exists: model.safetensors, or shards of at most `max_shard_bytes` (at least one tensor each) and
@@ -25,6 +23,10 @@ inline constexpr uint64_t kMaxShardBytes = 5'000'000'000;
 absl::Status SaveHfFolder(const artefacts::ModelConfig& config, const at::Tensor& parameters,
                           artefacts::DType dtype, const std::string& folder,
                           uint64_t max_shard_bytes = kMaxShardBytes);
+
+// config.json and generation_config.json alone, beside weights that an HfWriter writes.
+absl::Status SaveHfConfig(const artefacts::ModelConfig& config, artefacts::DType dtype,
+                          const std::string& folder);
 
 // Reads a folder that SaveHfFolder wrote with our own reader and compares config and every tensor,
 // bit for bit, with `parameters` cast to `dtype`. DATA_LOSS names the first difference.

@@ -59,7 +59,7 @@ void MapMixture(const artefacts::ModelConfig& config, const std::string& ours,
   } else {
     mapper.Whole(ours + "router.0", gate + "gate_network.weight");
   }
-  if (config.moe.add_noise) mapper.Whole(ours + "noise", gate + "weight_noise.weight");
+  if (config.moe.has_noise_weight()) mapper.Whole(ours + "noise", gate + "weight_noise.weight");
 
   const std::string experts = theirs + "mlp.calculator.experts.";
   const int64_t n = config.moe.expert_width;

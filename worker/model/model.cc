@@ -19,6 +19,7 @@
 #include "worker/model/decoder_layer.h"
 #include "worker/model/gate.h"
 #include "worker/model/lm_head.h"
+#include "worker/model/rope_frequencies.h"
 
 namespace moe::model {
 namespace {
@@ -44,56 +45,59 @@ void CheckConfig(const ModelConfig& config) {
                       config.moe.num_experts));
 }
 
-// The micro-batch, checked.
-struct Tokens {
-  int64_t batch, sequence;
-  const int64_t* ids;            // [B S]
-  std::vector<int64_t> targets;  // [B S]: the next token; -1 at the end of a sample
-
-  int64_t count() const { return batch * sequence; }
-};
-
-Tokens ReadTokens(const at::Tensor& tokens_BS, const ModelConfig& config) {
-  if (tokens_BS.dim() != 2 || tokens_BS.scalar_type() != at::kLong || !tokens_BS.is_contiguous() ||
-      !tokens_BS.device().is_cpu()) {
-    throw std::invalid_argument("tokens must be a contiguous int64 CPU tensor [B, S]");
-  }
-  Tokens tokens{.batch = tokens_BS.size(0),
-                .sequence = tokens_BS.size(1),
-                .ids = tokens_BS.const_data_ptr<int64_t>(),
-                .targets = {}};
-  if (tokens.batch < 1 || tokens.sequence < 1) {
+void CheckBatch(const Batch& batch, const ModelConfig& config) {
+  if (batch.num_tokens() == 0) {
     throw std::invalid_argument(
-        fmt::format("a batch of {} x {} tokens is empty", tokens.batch, tokens.sequence));
+        fmt::format("a batch of {} samples without tokens is empty", batch.num_samples()));
   }
-  if (config.context_length > 0 && tokens.sequence > config.context_length) {
-    throw std::invalid_argument(
-        fmt::format("{} tokens per sample are more than the model's context of {}", tokens.sequence,
-                    config.context_length));
-  }
-  for (int64_t t = 0; t < tokens.count(); ++t) {
-    if (tokens.ids[t] < 0 || tokens.ids[t] >= config.vocab_size) {
+  int64_t begin = 0;
+  for (int64_t b = 0; b < batch.num_samples(); begin = batch.ends[b++]) {
+    const int64_t length = batch.ends[b] - begin;
+    if (length < 1 || (config.context_length > 0 && length > config.context_length)) {
       throw std::invalid_argument(
-          fmt::format("token {} of sample {} is {}, outside the vocabulary of {}: was the dataset "
-                      "prepared with another tokenizer?",
-                      t % tokens.sequence, t / tokens.sequence, tokens.ids[t], config.vocab_size));
+          fmt::format("sample {} has {} tokens; it must have 1 to the model's context of {}", b,
+                      length, config.context_length));
+    }
+    for (int64_t t = begin; t < batch.ends[b]; ++t) {
+      const int64_t id = batch.tokens[t], target = batch.targets[t];
+      if (id >= 0 && id < config.vocab_size && target < config.vocab_size) continue;
+      throw std::invalid_argument(
+          fmt::format("token {} of sample {} is {} with target {}, outside the vocabulary of {}: "
+                      "was the dataset prepared with another tokenizer?",
+                      t - begin, b, id, target, config.vocab_size));
     }
   }
-  tokens.targets.resize(tokens.count());
-  for (int64_t t = 0; t < tokens.count(); ++t) {
-    const bool is_last = (t + 1) % tokens.sequence == 0;
-    tokens.targets[t] = is_last ? -1 : tokens.ids[t + 1];
+  if (begin != batch.num_tokens() || batch.targets.size() != batch.tokens.size()) {
+    throw std::invalid_argument(fmt::format("samples end at token {} of {}, with {} targets", begin,
+                                            batch.num_tokens(), batch.targets.size()));
   }
-  return tokens;
 }
+
+// A batch with what every layer needs to know of it.
+struct Tokens {
+  Tokens(const Batch& batch, const ModelConfig& config) : batch(batch) {
+    CheckBatch(batch, config);
+    places = PlacesOf(batch.ends);
+    for (const TokenPlace& place : places) {
+      positions.push_back(place.position);
+      longest = std::max<int64_t>(longest, place.position + 1);
+    }
+  }
+
+  int64_t count() const { return batch.num_tokens(); }
+
+  const Batch& batch;
+  std::vector<TokenPlace> places;
+  std::vector<int32_t> positions;
+  int64_t longest = 0;
+};
 
 }  // namespace
 
 double BatchResult::MeanLoss() const {
   double sum = 0;
   for (double loss : sample_loss_sum) sum += loss;
-  return sum /
-         static_cast<double>(targets_per_sample * static_cast<int64_t>(sample_loss_sum.size()));
+  return sum / static_cast<double>(num_targets);
 }
 
 // What the two compute types share: the interface, without templates.
@@ -106,9 +110,11 @@ class Model::Impl {
   virtual ~Impl() = default;
 
   virtual void SetParameters(const at::Tensor& parameters) = 0;
-  virtual BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
-                                      double grad_scale, float* gradients) = 0;
-  virtual BatchResult Evaluate(const at::Tensor& tokens_BS) = 0;
+  virtual void RefreshLayer(int64_t layer) = 0;
+  virtual BatchResult ForwardBackward(const Batch& batch, const NoiseContext& noise,
+                                      const LossScale& scale, float* gradients,
+                                      const PassHooks& hooks) = 0;
+  virtual BatchResult Evaluate(const Batch& batch) = 0;
   virtual at::Tensor Logits(const at::Tensor& tokens_BS) = 0;
   virtual void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) = 0;
 
@@ -173,67 +179,82 @@ class TypedModel final : public Model::Impl {
   void SetParameters(const at::Tensor& parameters) override {
     CheckArena(parameters, layout_, "parameters");
     parameters_ = parameters;
-    const float* master = parameters.const_data_ptr<float>();
-    const Float* compute = ComputeCopy(master);
-    const ModelArena<const float, const Float> arena{master, compute, layout_};
+    const ModelArena<const float, const Float> arena{Master(), Compute(), layout_};
     embed_ = arena.M("embed");
     norm_ = arena.M("norm");
     head_ = arena.C(HeadName());
     layers_.clear();
     for (int64_t i = 0; i < config_.num_layers; ++i) {
       layers_.push_back(FindLayer<LayerWeights<Float>>(arena, config_, i));
-      if (!config_.is_moe_layer(i)) continue;
-      const float* learned = arena.M(ScaleName(i));
-      layers_.back().ffn.scale =
-          learned != nullptr ? *learned : static_cast<float>(config_.moe.ScaleFactor(i));
     }
+    for (int64_t i = -1; i <= config_.num_layers; ++i) RefreshLayer(i);
   }
 
-  BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
-                              double grad_scale, float* gradients) override {
-    const Tokens tokens = ReadTokens(tokens_BS, config_);
-    if (tokens.sequence < 2) {
-      throw std::invalid_argument("a sample of one token has no target to learn from");
+  void RefreshLayer(int64_t layer) override {
+    if constexpr (!std::is_same_v<Float, float>) {
+      const ParameterLayout::Range range = layout_.LayerRange(layer);
+      constexpr int64_t kRow = 64;  // ranges begin and end at a multiple of it
+      kernels::ConvertRows(Master() + range.begin, kRow, (range.end - range.begin) / kRow, kRow,
+                           compute_copy_.data() + range.begin, kRow);
+    }
+    const bool is_between = layer >= 0 && layer < config_.num_layers;  // embedding and head
+    if (!is_between || !config_.is_moe_layer(layer)) return;
+    const float* learned =
+        ModelArena<const float, const Float>{Master(), Compute(), layout_}.M(ScaleName(layer));
+    layers_[layer].ffn.scale =
+        learned != nullptr ? *learned : static_cast<float>(config_.moe.ScaleFactor(layer));
+  }
+
+  BatchResult ForwardBackward(const Batch& batch, const NoiseContext& noise, const LossScale& scale,
+                              float* gradients, const PassHooks& hooks) override {
+    const Tokens tokens(batch, config_);
+    if (batch.num_targets() == 0) {
+      throw std::invalid_argument(
+          fmt::format("{} samples of {} tokens have no target to learn from", batch.num_samples(),
+                      batch.num_tokens()));
     }
     const int64_t T = tokens.count(), d = config_.hidden_size;
-    Forward(tokens, &noise, /*keep=*/true);
-    BatchResult result = Result(tokens);
+    Forward(tokens, &noise, /*keep=*/true, hooks.before_parameters);
+    const auto complete = [&](int64_t layer) {
+      if (hooks.after_gradients) hooks.after_gradients(layer);
+    };
+    BatchResult result = Result();
 
     const ModelArena<float, float> arena{gradients, gradients, layout_};
-    const int64_t targets = tokens.batch * (tokens.sequence - 1);
     Float* h = FinalNorm(T);
     float* dh = scratch_.dnormed.Reserve(T * d);
     float* losses = losses_.Reserve(T);
-    LmHeadLossBackward(h, head_, tokens.targets.data(), T, d, config_.vocab_size,
-                       static_cast<float>(grad_scale / static_cast<double>(targets)), chunk_,
-                       losses, dh, arena.M(HeadName()));
-    SumLosses(tokens, losses, result);
+    LmHeadLossBackward(h, head_, batch.targets.data(), T, d, config_.vocab_size,
+                       static_cast<float>(scale.target), chunk_, losses, dh, arena.M(HeadName()));
+    SumLosses(batch, losses, result);
 
     float* dx = dx_.Reserve(T * d);
     std::fill_n(dx, T * d, 0.0f);
     kernels::RmsNormBackward(dh, final_x_.data(), norm_, final_rstd_.data(), T, d, dx,
                              arena.M("norm"));
+    complete(config_.num_layers);
     const LayerShape shape = Shape(tokens);
     for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
       LayerGradients layer = FindLayer<LayerGradients>(arena, config_, i);
       layer.ffn.scale = arena.M(ScaleName(i));
-      LayerBackward(shape, layers_[i], grad_scale, saved_[i], scratch_, layer, dx);
+      LayerBackward(shape, layers_[i], scale.balance, saved_[i], scratch_, layer, dx);
       if constexpr (std::is_same_v<Float, float>) Observe(i, T);
+      complete(i);
     }
     EmbedBackward(tokens, dx, arena.M("embed"));
+    complete(-1);
     return result;
   }
 
-  BatchResult Evaluate(const at::Tensor& tokens_BS) override {
-    const Tokens tokens = ReadTokens(tokens_BS, config_);
+  BatchResult Evaluate(const Batch& batch) override {
+    const Tokens tokens(batch, config_);
     Forward(tokens, /*noise=*/nullptr, /*keep=*/false);
     BatchResult result = std::move(evaluated_);
-    result.targets_per_sample = tokens.sequence - 1;
     const int64_t T = tokens.count();
     float* losses = losses_.Reserve(T);
-    LmHeadLoss(FinalNorm(T), head_, tokens.targets.data(), T, config_.hidden_size,
+    LmHeadLoss(FinalNorm(T), head_, batch.targets.data(), T, config_.hidden_size,
                config_.vocab_size, chunk_, losses);
-    SumLosses(tokens, losses, result);
+    SumLosses(batch, losses, result);
     return result;
   }
 
@@ -246,10 +267,11 @@ class TypedModel final : public Model::Impl {
   }
 
   at::Tensor Logits(const at::Tensor& tokens_BS) override {
-    const Tokens tokens = ReadTokens(tokens_BS, config_);
+    const Batch batch = ToBatch(tokens_BS);
+    const Tokens tokens(batch, config_);
     Forward(tokens, /*noise=*/nullptr, /*keep=*/false);
     const int64_t T = tokens.count(), d = config_.hidden_size, V = config_.vocab_size;
-    at::Tensor logits = at::empty({tokens.batch, tokens.sequence, V}, at::kFloat);
+    at::Tensor logits = at::empty({tokens_BS.size(0), tokens_BS.size(1), V}, at::kFloat);
     kernels::Gemm(kernels::Matrix<const Float>(FinalNorm(T), T, d),
                   kernels::Matrix<const Float>(head_, V, d).Transposed(),
                   kernels::Output::kOverwrite,
@@ -275,15 +297,13 @@ class TypedModel final : public Model::Impl {
   }
   const char* HeadName() const { return config_.tie_word_embeddings ? "embed" : "lm_head"; }
 
-  const Float* ComputeCopy(const float* master) {
+  const float* Master() const { return parameters_.const_data_ptr<float>(); }
+  // Room for the parameters in the type of the products; RefreshLayer fills it.
+  const Float* Compute() {
     if constexpr (std::is_same_v<Float, float>) {
-      return master;
+      return Master();
     } else {
-      const int64_t count = layout_.arena_numel();
-      Float* copy = compute_copy_.Reserve(count);
-      constexpr int64_t kRow = 64;  // arenas are a multiple of it long
-      kernels::ConvertRows(master, kRow, count / kRow, kRow, copy, kRow);
-      return copy;
+      return compute_copy_.Reserve(layout_.arena_numel());
     }
   }
 
@@ -291,39 +311,54 @@ class TypedModel final : public Model::Impl {
     return {.config = config_,
             .estimator = options_.load_estimator,
             .rope = *rope_,
-            .attention = {.batch = tokens.batch,
-                          .sequence = tokens.sequence,
+            .positions = tokens.positions,
+            .attention = {.batch = tokens.batch.num_samples(),
+                          .sequence = tokens.longest,
                           .heads = config_.num_heads,
                           .kv_heads = config_.num_kv_heads,
-                          .head_dim = config_.head_dim}};
+                          .head_dim = config_.head_dim,
+                          .ends = tokens.batch.ends}};
+  }
+
+  // Angles for as many positions. Those of "dynamic" scaling depend on that number.
+  void MakeRope(int64_t positions) {
+    const bool depends = config_.rope_scaling.type == "dynamic";
+    if (rope_ != nullptr &&
+        (depends ? rope_->positions == positions : rope_->positions >= positions)) {
+      return;
+    }
+    rope_ = std::make_unique<kernels::RopeTable>(positions, RopeFrequencies(config_, positions));
   }
 
   // Embedding and all layers; the result is in final_x_. Without `keep`, all layers share the first
   // one's room and what the evaluation reports is collected on the way.
-  void Forward(const Tokens& tokens, const NoiseContext* noise, bool keep) {
+  void Forward(const Tokens& tokens, const NoiseContext* noise, bool keep,
+               const std::function<void(int64_t)>& before_parameters = nullptr) {
     if (layers_.empty() && config_.num_layers > 0) {
       throw std::logic_error("SetParameters comes before the first batch");
     }
     const int64_t T = tokens.count(), d = config_.hidden_size, L = config_.num_layers;
     const int64_t N = config_.moe.num_experts;
-    if (rope_ == nullptr || rope_->positions < tokens.sequence) {
-      rope_ = std::make_unique<kernels::RopeTable>(tokens.sequence, config_.head_dim,
-                                                   config_.rope_theta);
-    }
+    const auto announce = [&](int64_t layer) {
+      if (before_parameters) before_parameters(layer);
+    };
+    MakeRope(tokens.longest);
     saved_.resize(std::max<size_t>(saved_.size(), keep ? L : 1));
     evaluated_ = {};
 
+    announce(-1);
     float* final_x = final_x_.Reserve(T * d);
     float* x = L > 0 ? saved_[0].x.Reserve(T * d) : final_x;
     for (int64_t t = 0; t < T; ++t) {
-      std::memcpy(x + t * d, embed_ + tokens.ids[t] * d, d * sizeof(float));
+      std::memcpy(x + t * d, embed_ + tokens.batch.tokens[t] * d, d * sizeof(float));
     }
     const LayerShape shape = Shape(tokens);
     for (int64_t i = 0; i < L; ++i) {
+      announce(i);
       const float* drawn = nullptr;
       if (noise != nullptr && config_.is_moe_layer(i) && config_.moe.add_noise) {
         float* draws = noise_.Reserve(T * N);
-        DrawGateNoise(*noise, i, tokens.batch, tokens.sequence, N, draws);
+        DrawGateNoise(*noise, i, tokens.places, N, draws);
         drawn = draws;
       }
       LayerSaved<Float>& saved = saved_[keep ? i : 0];
@@ -336,6 +371,7 @@ class TypedModel final : public Model::Impl {
         if (!is_last) std::copy_n(y, T * d, saved.x.data());
       }
     }
+    announce(L);
     kernels::RmsNormForward(final_x, norm_, T, d, static_cast<float>(config_.rms_norm_eps),
                             scratch_.normed.Reserve(T * d), final_rstd_.Reserve(T));
   }
@@ -343,9 +379,8 @@ class TypedModel final : public Model::Impl {
   // Where Forward left the output of the last norm.
   Float* FinalNorm(int64_t tokens) { return scratch_.normed.Reserve(tokens * config_.hidden_size); }
 
-  BatchResult Result(const Tokens& tokens) const {
+  BatchResult Result() const {
     BatchResult result;
-    result.targets_per_sample = tokens.sequence - 1;
     for (int64_t i = 0; i < config_.num_layers; ++i) AddRouting(i, saved_[i].ffn.gate, result);
     return result;
   }
@@ -359,13 +394,17 @@ class TypedModel final : public Model::Impl {
       return;
     }
     result.balance_loss += gate.balance_loss;
-    result.routing.push_back({.load = gate.routed, .importance = gate.importance});
+    result.routing.push_back({.load = gate.routed,
+                              .importance = gate.importance,
+                              .dropped = std::ranges::count(gate.indices, kNoExpert)});
   }
 
-  static void SumLosses(const Tokens& tokens, const float* losses, BatchResult& result) {
-    result.sample_loss_sum.assign(tokens.batch, 0.0);
-    for (int64_t t = 0; t < tokens.count(); ++t) {
-      result.sample_loss_sum[t / tokens.sequence] += losses[t];
+  static void SumLosses(const Batch& batch, const float* losses, BatchResult& result) {
+    result.num_targets = batch.num_targets();
+    int64_t t = 0;
+    for (const int64_t end : batch.ends) {
+      double& sum = result.sample_loss_sum.emplace_back(0.0);
+      for (; t < end; ++t) sum += losses[t];
     }
   }
 
@@ -375,7 +414,7 @@ class TypedModel final : public Model::Impl {
     kernels::ParallelFor(d, 64, [&](int64_t begin, int64_t end) {
       for (int64_t t = 0; t < tokens.count(); ++t) {
         const float* from = dx + t * d;
-        float* to = dembed + tokens.ids[t] * d;
+        float* to = dembed + tokens.batch.tokens[t] * d;
         for (int64_t i = begin; i < end; ++i) to[i] += from[i];
       }
     });
@@ -414,13 +453,26 @@ const ParameterLayout& Model::layout() const { return impl_->layout_; }
 
 void Model::SetParameters(const at::Tensor& parameters) { impl_->SetParameters(parameters); }
 
-BatchResult Model::ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
-                                   double grad_scale, at::Tensor& gradients) {
+void Model::RefreshLayer(int64_t layer) { impl_->RefreshLayer(layer); }
+
+BatchResult Model::ForwardBackward(const Batch& batch, const NoiseContext& noise,
+                                   const LossScale& scale, at::Tensor& gradients,
+                                   const PassHooks& hooks) {
   CheckArena(gradients, impl_->layout_, "gradients");
-  return impl_->ForwardBackward(tokens_BS, noise, grad_scale, gradients.data_ptr<float>());
+  return impl_->ForwardBackward(batch, noise, scale, gradients.data_ptr<float>(), hooks);
 }
 
-BatchResult Model::Evaluate(const at::Tensor& tokens_BS) { return impl_->Evaluate(tokens_BS); }
+BatchResult Model::ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
+                                   double grad_scale, at::Tensor& gradients) {
+  const Batch batch = ToBatch(tokens_BS);
+  const double targets = static_cast<double>(batch.num_targets());
+  return ForwardBackward(batch, noise, {.target = grad_scale / targets, .balance = grad_scale},
+                         gradients);
+}
+
+BatchResult Model::Evaluate(const Batch& batch) { return impl_->Evaluate(batch); }
+
+BatchResult Model::Evaluate(const at::Tensor& tokens_BS) { return Evaluate(ToBatch(tokens_BS)); }
 
 void Model::ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) {
   impl_->ObserveDenseFfns(std::move(observer));

@@ -1,6 +1,7 @@
 // The LLaMA decoder, dense or with mixture-of-experts FFNs: forward, and forward with backward.
 //
-// B samples, S tokens per sample, T = B S tokens, d hidden size, V vocabulary, N experts, P arena.
+// B samples, S tokens per sample where all are of one length, T tokens over all samples, d hidden
+// size, V vocabulary, N experts, P arena.
 //
 // The fast path: hand-written backward, no autograd, compute in bf16 or fp32 with fp32 master
 // parameters, gradients, norm statistics, gate and loss. worker/model/reference.h is the same model
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "storage/artefacts/model_config.h"
+#include "worker/model/batch.h"
 #include "worker/model/parameters.h"
 
 namespace moe::model {
@@ -40,11 +42,12 @@ struct NoiseContext {
 struct LayerRouting {
   std::vector<int64_t> load;       // tokens per expert, N
   std::vector<double> importance;  // sum of scores per expert, N
+  int64_t dropped = 0;             // tokens among those of load that their expert had no room for
 };
 
 struct BatchResult {
-  std::vector<double> sample_loss_sum;  // per sample: sum of -log p over its S - 1 targets, nats
-  int64_t targets_per_sample = 0;       // S - 1
+  std::vector<double> sample_loss_sum;  // per sample: sum of -log p over its targets, nats
+  int64_t num_targets = 0;              // over all samples
   double balance_loss = 0;              // summed over layers, weighted
   // Per layer, with zeros for a layer of a mixture that was left dense; empty for a dense model.
   std::vector<LayerRouting> routing;
@@ -62,6 +65,21 @@ struct FfnActivations {
   const float* dgate_up = nullptr;  // [T, 2 n]
 };
 
+// Factors on what ForwardBackward takes the gradient of.
+struct LossScale {
+  double target = 1;   // on the sum of -log p over targets
+  double balance = 1;  // on the balance loss
+};
+
+// What happens between the layers of a pass. Layers are numbered as in ParameterLayout::LayerRange:
+// -1 is the embedding, num_layers the last norm and the head.
+struct PassHooks {
+  // Before the pass reads the parameters of a layer, in ascending order.
+  std::function<void(int64_t layer)> before_parameters;
+  // The gradients of a layer are complete for this pass, in descending order.
+  std::function<void(int64_t layer)> after_gradients;
+};
+
 class Model {
  public:
   Model(const artefacts::ModelConfig& config, const ModelOptions& options);
@@ -73,11 +91,15 @@ class Model {
   // Takes the parameters (fp32 [P], on the CPU) and makes the compute copies. Call after every
   // change of them. Keeps a reference to `parameters`.
   void SetParameters(const at::Tensor& parameters);
+  // Only those of one layer have changed, in the tensor that SetParameters was given.
+  void RefreshLayer(int64_t layer);
 
-  // Forward and backward of one micro-batch, in training mode (gate noise as the config says).
-  //   tokens     int64 [B, S]
-  //   grad_scale factor on the gradient: 1 / (number of micro-batches of the step)
-  //   gradients  fp32 [P]; the gradient of (MeanLoss + balance_loss) * grad_scale is added
+  // Forward and backward of one micro-batch, in training mode (gate noise as the config says). The
+  // gradient of what `scale` says is added to `gradients`, fp32 [P].
+  BatchResult ForwardBackward(const Batch& batch, const NoiseContext& noise, const LossScale& scale,
+                              at::Tensor& gradients, const PassHooks& hooks = {});
+  // The same for int64 [B, S] and (MeanLoss + balance_loss) * grad_scale, where grad_scale is
+  // 1 / (number of micro-batches of the step).
   BatchResult ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,
                               double grad_scale, at::Tensor& gradients);
 
@@ -87,6 +109,7 @@ class Model {
   void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer);
 
   // Forward only, in evaluation mode (no noise).
+  BatchResult Evaluate(const Batch& batch);
   BatchResult Evaluate(const at::Tensor& tokens_BS);
   // fp32 [B, S, V], evaluation mode; for tests and small inputs.
   at::Tensor Logits(const at::Tensor& tokens_BS);

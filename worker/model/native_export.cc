@@ -24,6 +24,12 @@ absl::Status CheckFits(NativeArchitecture architecture, const ModelConfig& confi
   if (!config.is_moe()) {
     return InvalidArgument("format {} holds mixtures and the model is dense; use llama", name);
   }
+  if (moe.is_switch()) {
+    return InvalidArgument(
+        "format {} weighs experts by softmax and the model has a switch gate, which does not; use "
+        "format llama-moe",
+        name);
+  }
   if (moe.gate_network != "linear") {
     return InvalidArgument(
         "format {} has a linear gate and the model's is gate_network={}, whose tanh would be lost; "
@@ -59,9 +65,10 @@ Json CommonConfig(const ModelConfig& config) {
           {"num_key_value_heads", config.num_kv_heads},
           {"head_dim", config.head_dim},
           {"hidden_act", "silu"},
-          {"max_position_embeddings", config.context_length},
+          {"max_position_embeddings", artefacts::MaxPositionEmbeddings(config)},
           {"rms_norm_eps", config.rms_norm_eps},
           {"rope_theta", config.rope_theta},
+          {"rope_scaling", artefacts::RopeScalingToHf(config)},
           {"attention_dropout", 0.0},
           {"sliding_window", nullptr},
           {"tie_word_embeddings", config.tie_word_embeddings},

@@ -1,5 +1,6 @@
 #include "worker/model/parameters.h"
 
+#include <iterator>
 #include <utility>
 
 #include "common/check.h"
@@ -36,6 +37,7 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
 
   add("embed", {config.vocab_size, d});
   for (int64_t i = 0; i < config.num_layers; ++i) {
+    layer_begins_.push_back(arena_numel_);
     const std::string layer = "layers." + std::to_string(i) + ".";
     add(layer + "attn_norm", {d}, /*decay=*/false);
     add(layer + "qkv", {qkv_rows, d});
@@ -50,7 +52,7 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
     const int64_t N = moe.num_experts, n = moe.expert_width;
     add(layer + "router.0", {N, d});
     if (moe.gate_network == "mlp") add(layer + "router.2", {N, N});
-    if (moe.add_noise) add(layer + "noise", {N, d});
+    if (moe.has_noise_weight()) add(layer + "noise", {N, d});
     const int64_t idle_experts = N - moe.top_k;
     add(layer + "experts.gate_up", {N, 2 * n, d}, /*decay=*/true, idle_experts * 2 * n * d);
     add(layer + "experts.down", {N, d, n}, /*decay=*/true, idle_experts * d * n);
@@ -61,8 +63,16 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
     }
     if (moe.output_bias) add(layer + "output_bias", {d}, /*decay=*/false);
   }
+  layer_begins_.push_back(arena_numel_);
   add("norm", {d}, /*decay=*/false);
   if (!config.tie_word_embeddings) add("lm_head", {config.vocab_size, d});
+}
+
+ParameterLayout::Range ParameterLayout::LayerRange(int64_t layer) const {
+  const int64_t last = std::ssize(layer_begins_) - 1;
+  MOE_CHECK(layer >= -1 && layer <= last);
+  return {layer < 0 ? 0 : layer_begins_[static_cast<size_t>(layer)],
+          layer == last ? arena_numel_ : layer_begins_[static_cast<size_t>(layer + 1)]};
 }
 
 const Parameter& ParameterLayout::Find(const std::string& name) const {

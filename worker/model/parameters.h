@@ -58,8 +58,17 @@ class ParameterLayout {
   const Parameter& Find(const std::string& name) const;
   bool Has(const std::string& name) const;
 
+  // The elements [begin, end) of one layer; of the embedding for -1; of the last norm and the head
+  // of their own, where there is one, for num_layers. All together, in this order, the arena.
+  struct Range {
+    int64_t begin = 0, end = 0;
+  };
+  Range LayerRange(int64_t layer) const;
+  int64_t num_layers() const { return static_cast<int64_t>(layer_begins_.size()) - 1; }
+
  private:
   std::vector<Parameter> parameters_;
+  std::vector<int64_t> layer_begins_;  // of each layer, then of the last norm
   int64_t arena_numel_ = 0;
   int64_t total_parameters_ = 0;
   int64_t active_parameters_ = 0;

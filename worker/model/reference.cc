@@ -7,6 +7,8 @@
 #include <string>
 
 #include "worker/model/gate.h"
+#include "worker/model/rope_frequencies.h"
+#include "worker/model/switch_gate.h"
 
 namespace moe::model::reference {
 namespace {
@@ -27,10 +29,9 @@ at::Tensor SwiGlu(const at::Tensor& gate_up) {
 }
 
 // x [B, heads, S, hd]
-at::Tensor Rope(const at::Tensor& x, double theta) {
-  const int64_t hd = x.size(3);
-  const at::Tensor frequency =
-      at::pow(theta, at::arange(0, hd, 2, at::kDouble) * (-1.0 / static_cast<double>(hd)));
+at::Tensor Rope(const ModelConfig& config, const at::Tensor& x) {
+  const std::vector<double> frequencies = RopeFrequencies(config, x.size(2));
+  const at::Tensor frequency = at::tensor(frequencies, at::kDouble);
   const at::Tensor angle = at::outer(at::arange(x.size(2), at::kDouble), frequency);
   const at::Tensor cos = angle.cos().to(x.scalar_type()), sin = angle.sin().to(x.scalar_type());
   const std::vector<at::Tensor> halves = x.chunk(2, -1);
@@ -43,9 +44,8 @@ at::Tensor Attention(const ModelConfig& config, const at::Tensor& x_BSd,
                 hd = config.head_dim;
   const at::Tensor qkv =
       Linear(x_BSd, qkv_weight).view({B, S, H + 2 * K, hd}).transpose(1, 2);  // [B, heads, S, hd]
-  const at::Tensor q = Rope(qkv.narrow(1, 0, H), config.rope_theta);
-  const at::Tensor k =
-      Rope(qkv.narrow(1, H, K), config.rope_theta).repeat_interleave(H / K, /*dim=*/1);
+  const at::Tensor q = Rope(config, qkv.narrow(1, 0, H));
+  const at::Tensor k = Rope(config, qkv.narrow(1, H, K)).repeat_interleave(H / K, /*dim=*/1);
   const at::Tensor v = qkv.narrow(1, H + K, K).repeat_interleave(H / K, /*dim=*/1);
 
   const at::Tensor future =
@@ -62,6 +62,33 @@ at::Tensor CvSquared(const at::Tensor& v) {
 
 at::Tensor NormalCdf(const at::Tensor& u) { return 0.5 * (1 + at::erf(u / std::sqrt(2.0))); }
 
+// One expert per token (worker/model/switch_gate.h).
+GateOutput SwitchGate(const artefacts::MoeConfig& config, const at::Tensor& g_TN,
+                      const at::Tensor& standard_normal_TN) {
+  const int64_t T = g_TN.size(0), N = config.num_experts;
+  at::Tensor z_TN = g_TN;
+  if (standard_normal_TN.defined()) {
+    const at::Tensor below = 0.5 * at::erfc(-standard_normal_TN.to(at::kDouble) / std::sqrt(2.0));
+    z_TN = g_TN - at::log(-at::log(below)).to(g_TN.scalar_type());
+  }
+  GateOutput out;
+  const auto [best_T, index_T] = z_TN.max(1);
+  out.indices_Tk = index_T.unsqueeze(1);
+  const at::Tensor chosen_TN = at::one_hot(index_T, N).to(g_TN.scalar_type());
+  out.load_N = chosen_TN.mean(0);
+  out.importance_N = at::softmax(g_TN, 1).mean(0);
+  out.balance_loss =
+      config.balance_loss_weight * static_cast<double>(N) * (out.importance_N * out.load_N).sum();
+  // How many tokens of the same expert score higher, or as high and come first.
+  const at::Tensor order_T = best_T.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
+  const at::Tensor rank_TN = chosen_TN.index_select(0, order_T).cumsum(0);
+  const at::Tensor rank_T =
+      (chosen_TN * at::zeros_like(rank_TN).index_copy(0, order_T, rank_TN)).sum(1);
+  const at::Tensor is_kept_T = rank_T <= static_cast<double>(SwitchCapacity(config, T));
+  out.scores_Tk = (best_T * is_kept_T).unsqueeze(1);
+  return out;
+}
+
 }  // namespace
 
 GateOutput Gate(const artefacts::MoeConfig& config, LoadEstimator estimator,
@@ -70,6 +97,7 @@ GateOutput Gate(const artefacts::MoeConfig& config, LoadEstimator estimator,
   const int64_t N = config.num_experts, k = config.top_k;
   at::Tensor g = Linear(x_Td, weights.router_0);
   if (weights.router_2.defined()) g = Linear(at::tanh(g), weights.router_2);
+  if (config.is_switch()) return SwitchGate(config, g, standard_normal_TN);
   at::Tensor z = g, noise, sigma;
   if (standard_normal_TN.defined()) {
     sigma = at::softplus(Linear(x_Td, weights.noise)) + config.noise_epsilon;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "common/check.h"
@@ -38,11 +39,18 @@ bool IsStateFileName(const std::string& name) {
   return name.starts_with("state-") && name.ends_with(".safetensors");
 }
 
+std::vector<std::string> StateTensors(KeepAverage keep_average) {
+  std::vector<std::string> names(std::begin(kStateTensors), std::end(kStateTensors));
+  if (keep_average == KeepAverage::kAlways) names.push_back(kAverageTensor);
+  return names;
+}
+
 absl::StatusOr<std::unique_ptr<SafetensorsWriter>> CreateStateFile(const std::string& path,
                                                                    int64_t begin, int64_t end,
-                                                                   int64_t arena_numel) {
+                                                                   int64_t arena_numel,
+                                                                   KeepAverage keep_average) {
   std::vector<SafetensorsWriter::Entry> entries;
-  for (const char* name : kStateTensors) {
+  for (const std::string& name : StateTensors(keep_average)) {
     entries.push_back({.name = name, .dtype = artefacts::DType::kF32, .shape = {end - begin}});
   }
   return SafetensorsWriter::Create(path, entries,
@@ -67,7 +75,9 @@ absl::StatusOr<StateFiles::Piece> StateFiles::OpenPiece(const std::string& path,
     return InvalidArgument("{}: elements {} to {} are not a range of 0 to {}", path, piece.begin,
                            piece.end, total);
   }
-  for (const char* name : kStateTensors) {
+  const bool has_average = piece.file.Find(kAverageTensor) != nullptr;
+  for (const std::string& name :
+       StateTensors(has_average ? KeepAverage::kAlways : KeepAverage::kNever)) {
     const TensorInfo* tensor = piece.file.Find(name);
     if (tensor == nullptr) return InvalidArgument("{}: tensor {} is missing", path, name);
     if (tensor->dtype != artefacts::DType::kF32 ||
@@ -98,6 +108,10 @@ absl::StatusOr<StateFiles> StateFiles::Open(const std::string& folder,
     }
     covered = piece.end;
   }
+  files.has_average_ =
+      !files.pieces_.empty() &&
+      std::all_of(files.pieces_.begin(), files.pieces_.end(),
+                  [](const Piece& piece) { return piece.file.Find(kAverageTensor) != nullptr; });
   if (covered != arena_numel) {
     return DataLoss("{}: the state files end at element {} of {}: a file is missing", folder,
                     covered, arena_numel);

@@ -14,14 +14,22 @@ namespace moe::model {
 
 // Tensors of a state file, in file order.
 inline constexpr const char* kStateTensors[] = {"parameters", "exp_avg", "exp_avg_sq"};
+// One more, last, where the run keeps a moving average of the parameters.
+inline constexpr char kAverageTensor[] = "average";
+
+// Which of a checkpoint's two sets of weights to read.
+enum class WhichWeights { kLatest, kAverage };
 
 std::string StateFileName(int rank, int world_size);  // "state-00000-of-00002.safetensors"
 bool IsStateFileName(const std::string& name);
 
 // Begins the state file of elements [begin, end) of arenas of `arena_numel` elements; the caller
-// appends the tensors in the order of kStateTensors.
+// appends the tensors of StateTensors in their order.
+enum class KeepAverage { kNever, kAlways };
+std::vector<std::string> StateTensors(KeepAverage keep_average);
 absl::StatusOr<std::unique_ptr<artefacts::SafetensorsWriter>> CreateStateFile(
-    const std::string& path, int64_t begin, int64_t end, int64_t arena_numel);
+    const std::string& path, int64_t begin, int64_t end, int64_t arena_numel,
+    KeepAverage keep_average = KeepAverage::kNever);
 
 // The state files of one checkpoint, mapped. Does not verify checksums: the manifest has them.
 class StateFiles {
@@ -33,7 +41,10 @@ class StateFiles {
                                          const std::vector<std::string>& names,
                                          int64_t arena_numel);
 
-  // Copies elements [begin, end) of one of kStateTensors to `out`.
+  // Whether the files hold kAverageTensor.
+  bool has_average() const { return has_average_; }
+
+  // Copies elements [begin, end) of one of the tensors to `out`.
   void Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
 
  private:
@@ -46,6 +57,7 @@ class StateFiles {
   static absl::StatusOr<Piece> OpenPiece(const std::string& path, int64_t arena_numel);
 
   std::vector<Piece> pieces_;  // by begin
+  bool has_average_ = false;
 };
 
 }  // namespace moe::model

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "storage/artefacts/model_config.h"
 #include "storage/artefacts/safetensors.h"
+#include "worker/model/weight_source.h"
 
 namespace moe::model {
 
@@ -19,14 +20,12 @@ struct LoadedModel {
   std::string tokenizer_path;  // a GGUF file, or a folder: for sampler's LoadTokenizer
 };
 
-// Reads what is at `path`: a GGUF file, a Hugging Face folder (model.safetensors, or shards with an
-// index; F32, F16, BF16) or one of our checkpoints (docs/formats/checkpoint.md). Tensors are
-// decoded from the mapped file straight into the arena, one at a time, so the peak is the arena
-// alone.
-//
-// NOT_FOUND where there is nothing; INVALID_ARGUMENT or DATA_LOSS naming file, tensor, what was
-// found and what the config asks for: a missing, extra, repeated or wrongly shaped tensor, a type
-// that holds no weights, a checkpoint whose pieces do not cover the arena once.
-absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
+// All of it, decoded one parameter at a time: the peak is the arena and one parameter.
+LoadedModel ReadAll(const WeightSource& source);
+
+// ReadAll of OpenWeights, with the same errors.
+// `which` as in OpenWeights.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path,
+                                      WhichWeights which = WhichWeights::kLatest);
 
 }  // namespace moe::model

@@ -11,4 +11,9 @@ Range OwnedRange(int64_t numel, int rank, int world_size) {
   return {std::min(numel, chunk * rank), std::min(numel, chunk * (rank + 1))};
 }
 
+Range Intersection(Range a, Range b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
 }  // namespace moe::parallel

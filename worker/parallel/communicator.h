@@ -10,6 +10,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,6 +37,9 @@ struct Range {
 // Boundaries are multiples of 64 elements (256 bytes); the last ranks may own nothing.
 Range OwnedRange(int64_t numel, int rank, int world_size);
 
+// What both hold; empty, with begin == end, where that is nothing.
+Range Intersection(Range a, Range b);
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -46,10 +50,15 @@ class Communicator {
   // values[i] becomes the sum over ranks.
   virtual void AllReduceSum(at::Tensor& values) = 0;
   // The elements of OwnedRange(values.numel(), rank(), world_size()) become the sum over ranks;
-  // the others keep this rank's values. Each rank sends and receives (W - 1) / W of the tensor.
-  virtual void ReduceScatterSum(at::Tensor& values) = 0;
-  // Every rank's OwnedRange is copied to the other ranks. The inverse of ReduceScatterSum.
-  virtual void AllGather(at::Tensor& values) = 0;
+  // the others keep this rank's values. Each rank sends what others own and receives as much for
+  // each of them as it owns: over the whole tensor, (W - 1) / W of it. Only elements in `within`
+  // take part.
+  virtual void ReduceScatterSum(at::Tensor& values, Range within) = 0;
+  void ReduceScatterSum(at::Tensor& values) { ReduceScatterSum(values, {0, values.numel()}); }
+  // Every rank's OwnedRange is copied to the other ranks, as far as it is in `within`. The inverse
+  // of ReduceScatterSum.
+  virtual void AllGather(at::Tensor& values, Range within) = 0;
+  void AllGather(at::Tensor& values) { AllGather(values, {0, values.numel()}); }
   // `all` gets the `size` bytes at `mine` of every rank, in rank order.
   virtual void AllGatherBytes(const void* mine, size_t size, void* all) = 0;
   // The bytes at `data` of rank `root` go to everyone.
@@ -66,8 +75,15 @@ class Communicator {
   void set_step(int64_t step) { step_ = step; }
   int64_t step() const { return step_; }
 
+  // That this rank has sent to others since the start, as payload; any thread may ask.
+  int64_t sent_bytes() const { return sent_bytes_; }
+
+ protected:
+  void CountSent(size_t bytes) { sent_bytes_ += static_cast<int64_t>(bytes); }
+
  private:
   int64_t step_ = 0;
+  std::atomic<int64_t> sent_bytes_{0};
 };
 
 }  // namespace moe::parallel

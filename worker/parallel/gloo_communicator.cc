@@ -86,15 +86,15 @@ void GlooCommunicator::AllReduceSum(at::Tensor& values) {
   AllGather(values);
 }
 
-void GlooCommunicator::ReduceScatterSum(at::Tensor& values) {
-  const Range own = OwnedRange(values.numel(), rank(), world_size());
+void GlooCommunicator::ReduceScatterSum(at::Tensor& values, Range within) {
+  const Range own = Intersection(within, OwnedRange(values.numel(), rank(), world_size()));
   float* data = values.mutable_data_ptr<float>();
   if (!received_.defined() || received_.numel() < own.numel()) {
     received_ = at::empty({own.numel()}, at::kFloat);
   }
   for (int round = 1; round < world_size(); ++round) {
     const int to = Modulo(rank() + round, world_size());
-    const Range theirs = OwnedRange(values.numel(), to, world_size());
+    const Range theirs = Intersection(within, OwnedRange(values.numel(), to, world_size()));
     const auto add = [&](size_t offset, size_t size) {
       const int64_t first = static_cast<int64_t>(offset / sizeof(float));
       const int64_t count = static_cast<int64_t>(size / sizeof(float));
@@ -111,12 +111,12 @@ void GlooCommunicator::ReduceScatterSum(at::Tensor& values) {
   }
 }
 
-void GlooCommunicator::AllGather(at::Tensor& values) {
-  const Range own = OwnedRange(values.numel(), rank(), world_size());
+void GlooCommunicator::AllGather(at::Tensor& values, Range within) {
+  const Range own = Intersection(within, OwnedRange(values.numel(), rank(), world_size()));
   float* data = values.mutable_data_ptr<float>();
   for (int round = 1; round < world_size(); ++round) {
     const int from = Modulo(rank() - round, world_size());
-    const Range theirs = OwnedRange(values.numel(), from, world_size());
+    const Range theirs = Intersection(within, OwnedRange(values.numel(), from, world_size()));
     Exchange("all-gather",
              {.to = Modulo(rank() + round, world_size()),
               .data = data + own.begin,
@@ -172,6 +172,7 @@ void GlooCommunicator::Exchange(const char* operation, const Outgoing& outgoing,
                                 const Incoming& incoming) {
   using gloo::transport::UnboundBuffer;
   const uint64_t slot = next_slot_++;
+  CountSent(outgoing.size);
   const auto pieces = [](size_t size) { return (size + kPieceBytes - 1) / kPieceBytes; };
 
   std::vector<std::unique_ptr<UnboundBuffer>> receives, sends;

@@ -49,8 +49,10 @@ class GlooCommunicator final : public Communicator {
   int rank() const override { return options_.rank; }
   int world_size() const override { return options_.world_size; }
   void AllReduceSum(at::Tensor& values) override;
-  void ReduceScatterSum(at::Tensor& values) override;
-  void AllGather(at::Tensor& values) override;
+  using Communicator::AllGather;
+  using Communicator::ReduceScatterSum;
+  void ReduceScatterSum(at::Tensor& values, Range within) override;
+  void AllGather(at::Tensor& values, Range within) override;
   void AllGatherBytes(const void* mine, size_t size, void* all) override;
   void BroadcastBytes(void* data, size_t size, int root) override;
   void Barrier() override;

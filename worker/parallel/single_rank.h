@@ -14,8 +14,10 @@ class SingleRankCommunicator final : public Communicator {
   int rank() const override { return 0; }
   int world_size() const override { return 1; }
   void AllReduceSum(at::Tensor& values) override {}
-  void ReduceScatterSum(at::Tensor& values) override {}
-  void AllGather(at::Tensor& values) override {}
+  using Communicator::AllGather;
+  using Communicator::ReduceScatterSum;
+  void ReduceScatterSum(at::Tensor& values, Range within) override {}
+  void AllGather(at::Tensor& values, Range within) override {}
   void AllGatherBytes(const void* mine, size_t size, void* all) override {
     std::memcpy(all, mine, size);
   }

@@ -1,9 +1,13 @@
 #include "worker/rank/artefacts.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "common/file.h"
 #include "common/status.h"
 #include "sampler/tokenizer/tokenizer_files.h"
 #include "storage/artefacts/manifest.h"
+#include "storage/artefacts/vocabulary.h"
 #include "worker/model/hf_export.h"
 
 namespace moe::rank {
@@ -35,6 +39,24 @@ absl::StatusOr<Json> WriteFolder(const std::string& tokenizer_path, const Output
   return metadata;
 }
 
+// Reads every file of `folder` into `found`; those that were `written` must be as they were meant.
+absl::Status Describe(const std::string& folder,
+                      const std::vector<artefacts::ManifestFile>& written,
+                      std::vector<artefacts::ManifestFile>& found) {
+  MOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
+  for (const std::string& name : names) {
+    MOE_ASSIGN_OR_RETURN(found.emplace_back(), artefacts::DescribeFile(folder, name));
+  }
+  for (const artefacts::ManifestFile& file : written) {
+    const auto it = std::find_if(found.begin(), found.end(),
+                                 [&](const auto& other) { return other.path == file.path; });
+    if (it == found.end() || it->size_bytes != file.size_bytes || it->crc32c != file.crc32c) {
+      return DataLoss("{}/{} does not read back as it was written", folder, file.path);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status VerifyInput(const Input& input) {
@@ -44,19 +66,31 @@ absl::Status VerifyInput(const Input& input) {
   return artefacts::VerifyFiles(input.path, manifest);
 }
 
-absl::StatusOr<model::LoadedModel> LoadVerifiedModel(const Input& input) {
+absl::StatusOr<model::LoadedModel> LoadVerifiedModel(const Input& input,
+                                                     model::WhichWeights which) {
   MOE_RETURN_IF_ERROR(VerifyInput(input));
-  return model::LoadModel(input.path);
+  return model::LoadModel(input.path, which);
 }
 
-absl::Status CheckVocabulary(const std::string& dataset, int64_t dataset_vocab_size,
-                             const std::string& model, int64_t model_vocab_size) {
-  if (dataset_vocab_size == model_vocab_size) return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<sampler::Dataset>> OpenRunningText(const Input& input) {
+  MOE_ASSIGN_OR_RETURN(auto dataset, sampler::Dataset::Open(input.path));
+  if (!dataset->has_conversations()) return dataset;
   return InvalidArgument(
-      "the dataset {} has a vocabulary of {} tokens and the model {} one of {}: prepare the "
-      "dataset "
-      "with the model's own tokenizer",
-      dataset, dataset_vocab_size, model, model_vocab_size);
+      "the dataset {} holds conversations and this job needs running text: prepare it without "
+      "`conversations`",
+      input.display_name());
+}
+
+absl::Status CheckVocabulary(const Input& dataset_input, const sampler::Dataset& dataset,
+                             const Input& model_input, int64_t model_vocab_size) {
+  artefacts::Vocabulary model = {.size = model_vocab_size, .tokenizer_crc32c = {}};
+  // A model may come without a tokenizer; then the sizes have to do.
+  if (const auto tokenizer = sampler::ReadTokenizerFiles(model_input.path); tokenizer.ok()) {
+    model.tokenizer_crc32c = tokenizer->crc32c();
+  }
+  return artefacts::CheckVocabulary("the dataset " + dataset_input.display_name(),
+                                    dataset.vocabulary(), "the model " + model_input.display_name(),
+                                    model);
 }
 
 absl::StatusOr<Json> WriteModelFiles(const artefacts::ModelConfig& config,
@@ -76,8 +110,24 @@ absl::StatusOr<Json> WriteNativeModelFiles(const model::NativeModel& model, arte
       [&] { return model::CheckNativeFolder(model, dtype, output.dir); });
 }
 
+absl::StatusOr<StreamedModel> StreamModelFiles(
+    const artefacts::ModelConfig& config, artefacts::DType dtype, const std::string& tokenizer_path,
+    const Output& output, const std::function<absl::Status(model::HfWriter&)>& write) {
+  std::vector<artefacts::ManifestFile> written, found;
+  const auto save = [&]() -> absl::Status {
+    model::HfWriter writer(model::HfTensors(config, model::ParameterLayout(config)), dtype,
+                           output.dir);
+    MOE_RETURN_IF_ERROR(write(writer));
+    MOE_ASSIGN_OR_RETURN(written, writer.Finish());
+    return model::SaveHfConfig(config, dtype, output.dir);
+  };
+  const auto check = [&] { return Describe(output.dir, written, found); };
+  MOE_ASSIGN_OR_RETURN(Json metadata, WriteFolder(tokenizer_path, output, save, check));
+  return StreamedModel{.metadata = std::move(metadata), .files = std::move(found)};
+}
+
 absl::Status HandIn(RunChannel& channel, const RunSpec& run, const Json& metadata,
-                    double write_seconds) {
+                    double write_seconds, std::vector<artefacts::ManifestFile> files) {
   artefacts::Manifest manifest;
   manifest.kind = run.output.kind;
   manifest.name = run.output.name;
@@ -85,6 +135,7 @@ absl::Status HandIn(RunChannel& channel, const RunSpec& run, const Json& metadat
   manifest.attempt = run.attempt;
   manifest.inputs = run.InputNames();
   manifest.metadata = metadata;
+  manifest.files = std::move(files);
   MOE_ASSIGN_OR_RETURN(const artefacts::WrittenManifest written,
                        artefacts::WriteManifest(run.output.dir, manifest));
   channel.Report("artefact", {{"name", run.output.name},

@@ -3,14 +3,20 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/json.h"
 #include "common/run_channel.h"
+#include "sampler/dataset.h"
+#include "storage/artefacts/manifest.h"
 #include "storage/artefacts/model_config.h"
 #include "storage/artefacts/safetensors.h"
+#include "worker/model/hf_writer.h"
 #include "worker/model/native_export.h"
 #include "worker/model/weights.h"
 #include "worker/rank/run_spec.h"
@@ -22,11 +28,16 @@ namespace moe::rank {
 absl::Status VerifyInput(const Input& input);
 
 // VerifyInput, then LoadModel.
-absl::StatusOr<model::LoadedModel> LoadVerifiedModel(const Input& input);
+absl::StatusOr<model::LoadedModel> LoadVerifiedModel(
+    const Input& input, model::WhichWeights which = model::WhichWeights::kLatest);
 
-// "the dataset corpus:1 was tokenised for a vocabulary of 32000, the model has 49152: ..."
-absl::Status CheckVocabulary(const std::string& dataset, int64_t dataset_vocab_size,
-                             const std::string& model, int64_t model_vocab_size);
+// Opens a dataset of running text. INVALID_ARGUMENT where it holds conversations.
+absl::StatusOr<std::unique_ptr<sampler::Dataset>> OpenRunningText(const Input& input);
+
+// That the dataset was made with the model's tokenizer (storage/artefacts/vocabulary.h), for a
+// model with an embedding of `model_vocab_size` rows.
+absl::Status CheckVocabulary(const Input& dataset_input, const sampler::Dataset& dataset,
+                             const Input& model_input, int64_t model_vocab_size);
 
 // Writes a model artefact into `output.dir`: Hugging Face folder and tokenizer, read back and
 // compared bit for bit. Returns the metadata for its manifest. UNAVAILABLE where the storage does
@@ -39,10 +50,23 @@ absl::StatusOr<Json> WriteModelFiles(const artefacts::ModelConfig& config,
 absl::StatusOr<Json> WriteNativeModelFiles(const model::NativeModel& model, artefacts::DType dtype,
                                            const std::string& tokenizer_path, const Output& output);
 
+// A model artefact that is written as it is made.
+struct StreamedModel {
+  Json metadata;                               // for its manifest
+  std::vector<artefacts::ManifestFile> files;  // all of it
+};
+
+// Like WriteModelFiles, with the weights that `write` appends, in the order of model::HfTensors:
+// no more than one of them is in memory. The files are read back once, and their checksums are
+// compared with those of what was to be written.
+absl::StatusOr<StreamedModel> StreamModelFiles(
+    const artefacts::ModelConfig& config, artefacts::DType dtype, const std::string& tokenizer_path,
+    const Output& output, const std::function<absl::Status(model::HfWriter&)>& write);
+
 // Writes the manifest, which makes `run.output.dir` an artefact, reports it and waits until the
 // coordinator has catalogued it. CANCELLED where a stop was requested meanwhile. `write_seconds` is
-// how long writing took so far.
+// how long writing took so far; `files` are those of the folder, empty to have them read.
 absl::Status HandIn(RunChannel& channel, const RunSpec& run, const Json& metadata,
-                    double write_seconds);
+                    double write_seconds, std::vector<artefacts::ManifestFile> files = {});
 
 }  // namespace moe::rank

@@ -2,19 +2,15 @@
 #pragma once
 
 #include "absl/status/statusor.h"
-#include "storage/artefacts/model_config.h"
-#include "worker/construction/calibrate.h"
-#include "worker/model/weights.h"
-#include "worker/rank/constructed.h"
+#include "worker/model/weight_source.h"
+#include "worker/rank/construction.h"
 #include "worker/rank/job.h"
 
 namespace moe::rank {
 
-// Fits `plain`, the mixture that `spec` describes without calibration, to `dense`; `split` deals
-// the neurons that are not shared. spec.calibrate is there.
-absl::StatusOr<Constructed> ConstructCalibrated(JobContext& context, const ConstructSpec& spec,
-                                                const model::LoadedModel& dense,
-                                                const artefacts::MoeConfig& plain,
-                                                const construction::SplitLayer& split);
+// Cuts `dense` by the method of `spec`, which is complete, and fits the experts. spec.calibrate is
+// there. CANCELLED where a stop was requested.
+absl::StatusOr<Construction> PlanCalibrated(JobContext& context, const ConstructSpec& spec,
+                                            const model::WeightSource& dense);
 
 }  // namespace moe::rank

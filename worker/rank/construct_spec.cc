@@ -90,14 +90,35 @@ absl::StatusOr<CalibrationSpec> ParseCalibration(const Json& json, int64_t top_k
   CalibrationSpec spec;
   spec.tokens = reader.IntFrom("tokens", 2);
   spec.shared_experts = reader.IntFrom("shared_experts", 0);
-  spec.active_ffn_share = reader.DoubleIn("active_ffn_share", 0, 1);
+  // Absent where the job names the layers with experts.
+  if (json.contains("active_ffn_share")) {
+    spec.active_ffn_share = reader.DoubleIn("active_ffn_share", 0, 1);
+  }
   spec.compensate = reader.Bool("compensate");
+  spec.fit_experts = reader.Bool("fit_experts");
   spec.mean_vector = reader.Bool("mean_vector");
   MOE_RETURN_IF_ERROR(reader.status());
   if (spec.shared_experts >= top_k) {
     return InvalidArgument("run.json: spec.calibrate.shared_experts: {} must be below top_k={}",
                            spec.shared_experts, top_k);
   }
+  return spec;
+}
+
+absl::StatusOr<GateTrainingSpec> ParseGateTraining(const Json& json, uint64_t seed) {
+  using construction::Teacher;
+  SpecReader reader(json, "run.json: spec.gate_training");
+  GateTrainingSpec spec;
+  spec.tokens = reader.IntFrom("tokens", 2);
+  spec.options.epochs = reader.IntFrom("epochs", 1);
+  spec.options.learning_rate = reader.DoubleIn("learning_rate", 0, kInfinity);
+  spec.options.teacher = Named<Teacher>(reader, "teacher",
+                                        {{"l1", Teacher::kL1},
+                                         {"l2", Teacher::kL2},
+                                         {"positive", Teacher::kPositive},
+                                         {"plain", Teacher::kPlain}});
+  spec.options.seed = seed;
+  MOE_RETURN_IF_ERROR(reader.status());
   return spec;
 }
 
@@ -129,8 +150,13 @@ absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& json) {
   spec.top_k = reader.IntFrom("top_k", 1);
   spec.score_scale_factor = reader.DoubleIn("score_scale_factor", 0, kInfinity);
   spec.gate_network = reader.OneOf("gate_network", {"mlp", "linear"});
+  spec.gate = reader.OneOf("gate", {"noisy-top-k", "switch"});
+  // Proto3 leaves a zero out.
+  if (json.contains("capacity_factor")) {
+    spec.capacity_factor = reader.DoubleIn("capacity_factor", 0, kInfinity);
+  }
   spec.learn_scale = reader.Bool("learn_scale");
-  spec.gate_init = reader.OneOf("gate_init", {"random", "centres"});
+  spec.gate_init = reader.OneOf("gate_init", {"random", "centres", "trained"});
   if (method.method == Method::kSharingInter) {
     method.overlap = reader.Bool("overlap");
     spec.shared_scale_factor = reader.DoubleIn("shared_scale_factor", 0, kInfinity);
@@ -147,13 +173,16 @@ absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& json) {
     MOE_RETURN_IF_ERROR(ParseCoactivation(reader.Object("coactivation"), method));
   }
   MOE_RETURN_IF_ERROR(reader.status());
+  if (spec.gate_init == "trained") {
+    const Json& training = reader.Object("gate_training");
+    MOE_RETURN_IF_ERROR(reader.status());
+    MOE_ASSIGN_OR_RETURN(spec.gate_training, ParseGateTraining(training, method.seed));
+  }
   if (json.contains("calibrate")) {
     MOE_ASSIGN_OR_RETURN(spec.calibrate, ParseCalibration(json.at("calibrate"), spec.top_k));
-    if (method.method != Method::kIndependentRandom) {
-      return InvalidArgument(
-          "run.json: spec.calibrate: has no meaning with method={}; use "
-          "independent-random",
-          spec.method_name);
+    if (construction::IsPruning(method.method)) {
+      return InvalidArgument("run.json: spec.calibrate: has no meaning with method={}",
+                             spec.method_name);
     }
   }
   return spec;

@@ -28,8 +28,8 @@ std::string ColumnTitle(const std::string& label, const Input& input) {
 absl::Status CheckFits(const evaluation::PerplexityOptions& options,
                        const sampler::Dataset& dataset, const Input& dataset_input,
                        const model::LoadedModel& model, const Input& model_input) {
-  MOE_RETURN_IF_ERROR(CheckVocabulary(dataset_input.display_name(), dataset.vocab_size(),
-                                      model_input.display_name(), model.config.vocab_size));
+  MOE_RETURN_IF_ERROR(
+      CheckVocabulary(dataset_input, dataset, model_input, model.config.vocab_size));
   if (options.sequence_length > model.config.context_length) {
     return InvalidArgument("sequence_length={} is more than the context of {}, {} tokens",
                            options.sequence_length, model_input.display_name(),
@@ -42,6 +42,10 @@ absl::Status OverrideTopK(int64_t top_k, const Input& input, artefacts::MoeConfi
   if (top_k > moe.num_experts) {
     return InvalidArgument("top_k={} is above the {} experts of {}; use 1 to {}", top_k,
                            moe.num_experts, input.display_name(), moe.num_experts);
+  }
+  if (moe.is_switch() && top_k != 1) {
+    return InvalidArgument("top_k={}: the switch gate of {} selects 1; leave it out", top_k,
+                           input.display_name());
   }
   moe.top_k = top_k;
   return absl::OkStatus();
@@ -92,7 +96,7 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(JobContext& context) {
     MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput(fmt::format("models.{}", i)));
     const std::string label = ColumnTitle(spec.labels[i], input);
     ReportProgress(context.channel, done, total, "samples", "loading " + label);
-    MOE_ASSIGN_OR_RETURN(model::LoadedModel loaded, LoadVerifiedModel(input));
+    MOE_ASSIGN_OR_RETURN(model::LoadedModel loaded, LoadVerifiedModel(input, spec.weights[i]));
     if (spec.top_k.has_value() && loaded.config.is_moe()) {
       MOE_RETURN_IF_ERROR(OverrideTopK(*spec.top_k, input, loaded.config.moe));
     }

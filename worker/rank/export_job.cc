@@ -41,7 +41,7 @@ absl::StatusOr<JobOutcome> RunExportJob(JobContext& context) {
   MOE_ASSIGN_OR_RETURN(const ExportSpec spec, ParseExportSpec(context.run.spec));
   MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput("model"));
   ReportProgress(context.channel, 0, 2, "phases", "reading");
-  MOE_ASSIGN_OR_RETURN(const model::LoadedModel model, LoadVerifiedModel(input));
+  MOE_ASSIGN_OR_RETURN(const model::LoadedModel model, LoadVerifiedModel(input, spec.weights));
   if (const StopReason stop = context.channel.stop_requested(); stop != StopReason::kNone) {
     return JobOutcome{.stopped = stop};
   }

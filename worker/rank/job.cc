@@ -6,17 +6,18 @@ namespace moe::rank {
 
 absl::StatusOr<JobOutcome> RunJob(JobContext& context) {
   const RunSpec& run = context.run;
-  if (run.kind == "train") return RunTrainJob(context);
+  if (run.kind == "train" || run.kind == "finetune") return RunTrainJob(context);
   if (run.world_size != 1) {
-    return InvalidArgument("world_size={}: a {} job runs on one rank; only train jobs use more",
-                           run.world_size, run.kind);
+    return InvalidArgument(
+        "world_size={}: a {} job runs on one rank; only train and finetune use more",
+        run.world_size, run.kind);
   }
   if (run.kind == "construct") return RunConstructJob(context);
   if (run.kind == "evaluate") return RunEvaluateJob(context);
   if (run.kind == "export") return RunExportJob(context);
   return InvalidArgument(
-      "run.json: kind: \"{}\" is not a job of moe-rank; use one of construct, train, evaluate, "
-      "export",
+      "run.json: kind: \"{}\" is not a job of moe-rank; use one of construct, train, finetune, "
+      "evaluate, export",
       run.kind);
 }
 

@@ -43,7 +43,12 @@ absl::StatusOr<sampler::SampleSequence> MakeSequence(const TrainSpec& spec,
   for (const sampler::DatasetDomain& domain : dataset.domains()) names.push_back(domain.name);
 
   std::vector<double> weights(names.size(), 0.0);
-  if (!spec.mixture_preset.empty()) {
+  if (spec.mixture_preset == "proportional") {
+    for (size_t i = 0; i < names.size(); ++i) {
+      weights[i] = static_cast<double>(
+          dataset.NumSamples(sampler::Split::kTrain, static_cast<int>(i), spec.sequence_length));
+    }
+  } else if (!spec.mixture_preset.empty()) {
     MOE_ASSIGN_OR_RETURN(weights, sampler::MixturePreset(spec.mixture_preset, names));
   }
   for (const auto& [domain, weight] : spec.mixture_weights) {

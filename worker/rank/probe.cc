@@ -23,7 +23,6 @@ namespace {
 
 using kernels::Buffer;
 using kernels::Matrix;
-using kernels::Output;
 
 constexpr double kSecondsPerKernel = 0.12;
 constexpr int kLeastRuns = 3;
@@ -59,8 +58,8 @@ double GemmFlops(int64_t m, int64_t k, int64_t n, int64_t side_by_side) {
   Filled(c, side_by_side * m * n);
   const auto product = [&](int64_t i) {
     kernels::Gemm(Matrix<const Float>(a.data() + i * m * k, m, k),
-                  Matrix<const Float>(b.data() + i * k * n, n, k).Transposed(), Output::kOverwrite,
-                  Matrix<Float>(c.data() + i * m * n, m, n));
+                  Matrix<const Float>(b.data() + i * k * n, n, k).Transposed(),
+                  kernels::Output::kOverwrite, Matrix<Float>(c.data() + i * m * n, m, n));
   };
   const double seconds = BestSeconds([&] {
     if (side_by_side == 1) return product(0);

@@ -1,124 +1,104 @@
 #include "worker/rank/published_construction.h"
 
-#include <algorithm>
+#include <spdlog/spdlog.h>
+
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "common/status.h"
-#include "sampler/dataset.h"
-#include "worker/construction/build.h"
 #include "worker/construction/partition_model.h"
-#include "worker/construction/report.h"
-#include "worker/rank/artefacts.h"
+#include "worker/construction/residual_stream.h"
+#include "worker/construction/train_gate.h"
+#include "worker/model/weights.h"
+#include "worker/rank/construct_partition.h"
 
 namespace moe::rank {
 namespace {
 
-using construction::MethodOptions;
-using construction::ModelPartition;
+using construction::LayerPartition;
+using construction::LayerPlan;
+using construction::Neurons;
 
-// The text that a method reads; null where it reads none.
-absl::StatusOr<std::unique_ptr<sampler::Dataset>> OpenText(const JobContext& context,
-                                                           const MethodOptions& method,
-                                                           const Input& model,
-                                                           const artefacts::ModelConfig& dense) {
-  if (!construction::NeedsText(method.method)) return nullptr;
-  MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput("importance.dataset"));
-  MOE_ASSIGN_OR_RETURN(auto dataset, sampler::Dataset::Open(input.path));
-  MOE_RETURN_IF_ERROR(CheckVocabulary(input.display_name(), dataset->vocab_size(),
-                                      model.display_name(), dense.vocab_size));
-  if (method.text.sequence_length > dense.context_length) {
-    return InvalidArgument(
-        "importance.sequence_length={} is more than the context of {}, {} tokens",
-        method.text.sequence_length, model.display_name(), dense.context_length);
+absl::StatusOr<artefacts::ModelConfig> ConfigFor(const ConstructSpec& spec,
+                                                 const artefacts::ModelConfig& dense) {
+  if (!construction::IsPruning(spec.method.method)) {
+    return construction::MoeConfigFor(dense, ToMoeConfig(spec, dense));
   }
-  return dataset;
+  artefacts::ModelConfig pruned = dense;
+  pruned.intermediate_size = spec.method.expert_width;
+  return pruned;
 }
 
-Constructed Prune(const model::LoadedModel& dense, const MethodOptions& method,
-                  const ModelPartition& split) {
-  artefacts::ModelConfig config = dense.config;
-  config.intermediate_size = method.expert_width;
-  at::Tensor parameters =
-      construction::BuildPruned(dense.config, dense.parameters, config, split.partition);
-  return {.config = config, .parameters = std::move(parameters), .calibration = {}, .table = {}};
-}
-
-absl::StatusOr<Constructed> MakeMixture(JobContext& context, const ConstructSpec& spec,
-                                        const model::LoadedModel& dense,
-                                        const ModelPartition& split) {
-  MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config,
-                       construction::MoeConfigFor(dense.config, ToMoeConfig(spec, dense.config)));
-  at::Tensor parameters = construction::BuildMoe(
-      dense.config, dense.parameters, config, split.partition, spec.method.seed, [&](int64_t done) {
-        ReportProgress(context.channel, done, config.num_layers, "layers", "slicing experts");
-      });
-  if (config.moe.shared_width > 0) {
-    construction::ScaleSharedExperts(config, spec.shared_scale_factor, parameters);
+// `plan`, decided for all layers, with gates that are trained from those that it has.
+absl::StatusOr<Construction> WithTrainedGates(JobContext& context, const ConstructSpec& spec,
+                                              const model::WeightSource& weights,
+                                              Construction plan) {
+  const GateTrainingSpec& training = *spec.gate_training;
+  MOE_ASSIGN_OR_RETURN(const at::Tensor sample_BS, ReadSample(context, "gate_training.dataset",
+                                                              training.tokens, weights.config()));
+  const model::LoadedModel loaded = model::ReadAll(weights);
+  const construction::DenseModel dense(loaded.config, loaded.parameters, sample_BS.size(1));
+  construction::ResidualStream stream(dense, sample_BS);
+  auto plans = std::make_shared<std::vector<LayerPlan>>(loaded.config.num_layers);
+  for (int64_t i = 0; i < loaded.config.num_layers; ++i) {
+    ReportProgress(context.channel, i, loaded.config.num_layers, "layers", "training gates");
+    if (context.channel.stop_requested() != StopReason::kNone) return Cancelled("stopped");
+    const at::Tensor x_Td = stream.Attend(i);
+    if (plan.config.is_moe_layer(i)) {
+      LayerPlan& layer = (*plans)[i];
+      MOE_ASSIGN_OR_RETURN(layer, plan.plan_layer(i));
+      construction::TrainedGate gate = construction::TrainGate(
+          training.options, i, x_Td,
+          construction::ExpertActivity(dense.Neurons(i, x_Td), layer.partition,
+                                       training.options.teacher),
+          std::move(layer.replaced));
+      spdlog::info("trained gate layer={} accuracy_before={:.3f} accuracy={:.3f}", i,
+                   gate.accuracy_before, gate.accuracy);
+      layer.replaced = std::move(gate.weights);
+    }
+    stream.Add(dense.Output(i, x_Td));
   }
-  for (int64_t i = 0; i < config.num_layers && spec.gate_init == "centres"; ++i) {
-    if (!config.is_moe_layer(i)) continue;
-    construction::SetGatesToCentres(
-        config, i,
-        construction::NormalisedRows(dense.config, dense.parameters, i, spec.method.cluster_rows),
-        split.partition.layers[i], parameters);
-  }
-  return Constructed{
-      .config = config, .parameters = std::move(parameters), .calibration = {}, .table = {}};
-}
-
-std::vector<double> Scales(const artefacts::ModelConfig& config) {
-  std::vector<double> scales;
-  for (int64_t i = 0; i < config.num_layers && config.is_moe(); ++i) {
-    scales.push_back(config.moe.ScaleFactor(i));
-  }
-  return scales;
+  plan.plan_layer = [plans](int64_t layer) -> absl::StatusOr<LayerPlan> { return (*plans)[layer]; };
+  return plan;
 }
 
 }  // namespace
 
-artefacts::MoeConfig ToMoeConfig(const ConstructSpec& spec, const artefacts::ModelConfig& dense) {
-  artefacts::MoeConfig moe;
-  moe.num_experts = spec.method.num_experts;
-  moe.top_k = spec.top_k;
-  moe.expert_width = spec.method.expert_width;
-  moe.shared_width = spec.method.num_shared_experts * spec.method.expert_width;
-  moe.gate_network = spec.gate_network;
-  moe.score_scale_factor = spec.score_scale_factor;
-  moe.learn_scale = spec.learn_scale;
-  const std::vector<int64_t>& layers = spec.method.layers;
-  for (int64_t i = 0; i < dense.num_layers && !layers.empty(); ++i) {
-    if (!std::binary_search(layers.begin(), layers.end(), i)) moe.dense_layers.push_back(i);
+absl::StatusOr<Construction> PlanAsPublished(JobContext& context, const ConstructSpec& spec,
+                                             const model::WeightSource& dense) {
+  const construction::MethodOptions& method = spec.method;
+  Construction plan;
+  MOE_ASSIGN_OR_RETURN(plan.config, ConfigFor(spec, dense.config()));
+  plan.options = {.seed = method.seed, .shared_scale_factor = spec.shared_scale_factor};
+  const Neurons all = construction::AllNeurons(dense.config().intermediate_size);
+  std::function<LayerPartition(int64_t)> partition_of = [&spec, &dense, all](int64_t layer) {
+    return construction::PartitionLayer(dense, spec.method, layer, all);
+  };
+  if (construction::NeedsText(method.method)) {
+    // The model is in memory for the passes over the text, and no longer.
+    const at::Tensor parameters = model::ReadAll(dense).parameters;
+    MOE_ASSIGN_OR_RETURN(construction::ModelPartition split,
+                         PartitionByText(context, spec, dense.config(), parameters,
+                                         std::vector<Neurons>(dense.config().num_layers, all)));
+    plan.scores = std::move(split.scores);
+    partition_of = [partition = std::move(split.partition)](int64_t layer) {
+      return partition.layers[layer];
+    };
   }
-  return moe;
-}
-
-absl::StatusOr<Constructed> ConstructAsPublished(JobContext& context, const ConstructSpec& spec,
-                                                 const model::LoadedModel& dense) {
-  MOE_ASSIGN_OR_RETURN(const Input input, context.run.FindInput("model"));
-  MOE_ASSIGN_OR_RETURN(const auto text, OpenText(context, spec.method, input, dense.config));
-  const Constructed stopped{.config = {}, .parameters = {}, .calibration = {}, .table = {}};
-  const absl::StatusOr<ModelPartition> split = construction::PartitionModel(
-      dense.config, dense.parameters, text.get(), spec.method,
-      [&](int64_t done, int64_t total, const char* unit) {
-        ReportProgress(context.channel, done, total, unit, spec.method_name);
-        return context.channel.stop_requested() == StopReason::kNone;
-      });
-  if (absl::IsCancelled(split.status())) return stopped;
-  MOE_RETURN_IF_ERROR(split.status());
-  Constructed made;
-  if (construction::IsPruning(spec.method.method)) {
-    made = Prune(dense, spec.method, *split);
-  } else {
-    MOE_ASSIGN_OR_RETURN(made, MakeMixture(context, spec, dense, *split));
-  }
-  if (context.channel.stop_requested() != StopReason::kNone) return stopped;
-  made.table = construction::ReportTable(
-      construction::ReportPartition(split->partition, dense.config.intermediate_size,
-                                    split->scores.empty() ? nullptr : &split->scores),
-      Scales(made.config));
-  return made;
+  plan.plan_layer = [&spec, &dense, partition_of = std::move(partition_of)](
+                        int64_t layer) -> absl::StatusOr<LayerPlan> {
+    LayerPlan made{.partition = partition_of(layer)};
+    if (spec.gate_init != "random") {
+      made.replaced = construction::GateAtCentres(
+          construction::NormalisedRows(dense, layer, spec.method.cluster_rows),
+          dense.config().hidden_size, made.partition, spec.gate_network);
+    }
+    return made;
+  };
+  if (spec.gate_training.has_value()) return WithTrainedGates(context, spec, dense, plan);
+  return plan;
 }
 
 }  // namespace moe::rank

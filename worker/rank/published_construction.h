@@ -2,18 +2,16 @@
 #pragma once
 
 #include "absl/status/statusor.h"
-#include "storage/artefacts/model_config.h"
-#include "worker/model/weights.h"
-#include "worker/rank/constructed.h"
+#include "worker/model/weight_source.h"
+#include "worker/rank/construction.h"
 #include "worker/rank/job.h"
 
 namespace moe::rank {
 
-// The mixture's part of the config that `spec`, whose method is complete, describes.
-artefacts::MoeConfig ToMoeConfig(const ConstructSpec& spec, const artefacts::ModelConfig& dense);
-
-// Cuts `dense` by the method of `spec`, which is complete; a narrower dense model where it prunes.
-absl::StatusOr<Constructed> ConstructAsPublished(JobContext& context, const ConstructSpec& spec,
-                                                 const model::LoadedModel& dense);
+// How `dense` is cut by the method of `spec`, which is complete; to a narrower dense model where it
+// prunes. Methods that read no text look at the weights when their layer's turn comes. The result
+// refers to `spec` and `dense`. CANCELLED where a stop was requested.
+absl::StatusOr<Construction> PlanAsPublished(JobContext& context, const ConstructSpec& spec,
+                                             const model::WeightSource& dense);
 
 }  // namespace moe::rank

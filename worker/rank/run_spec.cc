@@ -91,7 +91,7 @@ absl::Status ParseOptimizer(const Json& json, TrainSpec& spec) {
   SpecReader reader(json, "run.json: spec.optimizer");
   spec.learning_rate = reader.DoubleIn("learning_rate", 0, kInfinity);
   spec.final_learning_rate_ratio = reader.DoubleIn("final_learning_rate_ratio", 0, 1);
-  spec.warmup_steps = reader.IntFrom("warmup_steps", 0);
+  if (reader.reader().Has("warmup_steps")) spec.warmup_steps = reader.IntFrom("warmup_steps", 0);
   spec.beta1 = reader.DoubleIn("beta1", 0, 1);
   spec.beta2 = reader.DoubleIn("beta2", 0, 1);
   spec.epsilon = reader.DoubleIn("epsilon", 0, kInfinity);
@@ -125,6 +125,45 @@ absl::Status ParseWatch(const Json& json, training::WatchPolicy& watch) {
   watch.max_bad_steps = reader.IntFrom("max_bad_steps", 1);
   watch.dead_expert_share = reader.DoubleIn("dead_expert_share", 0, 1);
   return reader.status();
+}
+
+// The parts that a job may do without.
+absl::Status ParseOptions(const Json& json, TrainSpec& spec) {
+  if (json.contains("validation")) {
+    SpecReader reader(json.at("validation"), "run.json: spec.validation");
+    spec.validation_interval_steps = reader.IntFrom("interval_steps", 1);
+    spec.validation_heldout_samples = reader.IntFrom("heldout_samples", 1);
+    MOE_RETURN_IF_ERROR(reader.status());
+  }
+  if (json.contains("weight_average")) {
+    SpecReader reader(json.at("weight_average"), "run.json: spec.weight_average");
+    spec.average_decay = reader.DoubleIn("decay", 0, 0.9999999);
+    if (reader.reader().Has("start_step")) {
+      spec.average_start_step = reader.IntFrom("start_step", 0);
+    }
+    MOE_RETURN_IF_ERROR(reader.status());
+  }
+  if (json.contains("rope_scaling")) {
+    SpecReader reader(json.at("rope_scaling"), "run.json: spec.rope_scaling");
+    spec.rope_scaling.type = reader.OneOf("type", {"linear", "dynamic", "llama3"});
+    spec.rope_scaling.factor = reader.DoubleIn("factor", 1, 1024);
+    if (spec.rope_scaling.type == "llama3") {
+      spec.rope_scaling.low_freq_factor = reader.DoubleIn("low_freq_factor", 1e-6, 1e6);
+      spec.rope_scaling.high_freq_factor = reader.DoubleIn("high_freq_factor", 1e-6, 1e6);
+    }
+    MOE_RETURN_IF_ERROR(reader.status());
+  }
+  return absl::OkStatus();
+}
+
+// Specs of before there were averages say nothing.
+absl::StatusOr<model::WhichWeights> ParseWeights(const Json& json, const std::string& path) {
+  JsonReader reader(json, path);
+  const std::string name = reader.String("weights", "");
+  MOE_RETURN_IF_ERROR(reader.status());
+  if (name == "average") return model::WhichWeights::kAverage;
+  if (name.empty() || name == "latest") return model::WhichWeights::kLatest;
+  return InvalidArgument("{}: weights: \"{}\" must be one of latest, average", path, name);
 }
 
 absl::Status ParseMixture(const Json& json, TrainSpec& spec) {
@@ -204,10 +243,15 @@ absl::StatusOr<RunSpec> ParseRunSpec(const Json& json) {
   return run;
 }
 
-absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json) {
+absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json, const std::string& kind) {
   SpecReader reader(json, "run.json: spec");
   TrainSpec spec;
-  spec.steps = reader.IntFrom("steps", 1);
+  spec.is_finetune = kind == "finetune";
+  if (spec.is_finetune && reader.reader().Has("epochs")) {
+    spec.epochs = reader.DoubleIn("epochs", 1e-6, 1000);
+  } else {
+    spec.steps = reader.IntFrom("steps", 1);
+  }
   spec.sequence_length = reader.IntFrom("sequence_length", 2);
   spec.global_batch_samples = reader.IntFrom("global_batch_samples", 1);
   spec.micro_batch_samples = reader.IntFrom("micro_batch_samples", 1);
@@ -219,7 +263,9 @@ absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json) {
   const Json& optimizer = reader.Object("optimizer");
   const Json& mixture = reader.Object("mixture");
   const Json& watch = reader.Object("watch");
-  spec.random_start = reader.OneOf("start", {"pretrained", "random"}) == "random";
+  const std::string start = reader.OneOf("start", {"pretrained", "random", "continue"});
+  spec.random_start = start == "random";
+  spec.continues = start == "continue";
   spec.collective_timeout_ms = 1000 * reader.IntFrom("collective_timeout_seconds", 1);
   SpecReader checkpoint(reader.Object("checkpoint"), "run.json: spec.checkpoint");
   MOE_RETURN_IF_ERROR(reader.status());
@@ -228,6 +274,10 @@ absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json) {
   MOE_RETURN_IF_ERROR(ParseOptimizer(optimizer, spec));
   MOE_RETURN_IF_ERROR(ParseMixture(mixture, spec));
   MOE_RETURN_IF_ERROR(ParseWatch(watch, spec.watch));
+  MOE_RETURN_IF_ERROR(ParseOptions(json, spec));
+  if (!spec.is_finetune && !spec.warmup_steps.has_value()) {
+    return InvalidArgument("run.json: spec.optimizer: warmup_steps: missing");
+  }
   return spec;
 }
 
@@ -243,8 +293,11 @@ absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& json) {
   MOE_RETURN_IF_ERROR(reader.status());
   if (models.empty()) return InvalidArgument("run.json: spec.models: at least one is needed");
   for (size_t i = 0; i < models.size(); ++i) {
-    JsonReader model(models[i], fmt::format("run.json: spec.models[{}]", i));
+    const std::string path = fmt::format("run.json: spec.models[{}]", i);
+    JsonReader model(models[i], path);
     spec.labels.push_back(model.String("label", ""));
+    MOE_ASSIGN_OR_RETURN(const model::WhichWeights weights, ParseWeights(models[i], path));
+    spec.weights.push_back(weights);
     MOE_RETURN_IF_ERROR(model.status());
   }
   return spec;
@@ -255,6 +308,7 @@ absl::StatusOr<ExportSpec> ParseExportSpec(const Json& json) {
   ExportSpec spec;
   spec.dtype = reader.OneOf("dtype", {"fp32", "bf16", "fp16"});
   spec.format = reader.OneOf("format", {"llama-moe", "mixtral", "qwen2-moe", "llama"});
+  MOE_ASSIGN_OR_RETURN(spec.weights, ParseWeights(json, "run.json: spec"));
   MOE_RETURN_IF_ERROR(reader.status());
   return spec;
 }

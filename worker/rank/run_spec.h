@@ -10,7 +10,10 @@
 
 #include "absl/status/statusor.h"
 #include "common/json.h"
+#include "storage/artefacts/model_config.h"
 #include "worker/construction/partition_model.h"
+#include "worker/construction/train_gate.h"
+#include "worker/model/state_files.h"
 #include "worker/training/watch.h"
 
 namespace moe::rank {
@@ -75,9 +78,15 @@ absl::StatusOr<RunSpec> ParseRunSpec(const Json& json);
 struct CalibrationSpec {
   int64_t tokens = 0;
   int64_t shared_experts = 0;
-  double active_ffn_share = 0;
+  double active_ffn_share = 0;  // 0: no layer is chosen to stay dense
   bool compensate = false;
   bool mean_vector = false;
+  bool fit_experts = false;
+};
+
+struct GateTrainingSpec {
+  int64_t tokens = 0;
+  construction::GateTrainingOptions options;
 };
 
 struct ConstructSpec {
@@ -87,20 +96,27 @@ struct ConstructSpec {
   double score_scale_factor = 0;
   double shared_scale_factor = 1;
   std::string gate_network;
-  std::string gate_init;  // "random" or "centres"
+  std::string gate;  // "noisy-top-k" or "switch"
+  double capacity_factor = 0;
+  std::string gate_init;  // "random", "centres" or "trained"
   bool learn_scale = false;
+  std::optional<GateTrainingSpec> gate_training;  // there where gate_init is "trained"
   std::optional<CalibrationSpec> calibrate;
 };
 absl::StatusOr<ConstructSpec> ParseConstructSpec(const Json& spec);
 
+// Of train and finetune jobs.
 struct TrainSpec {
+  bool is_finetune = false;
+  // Exactly one is above 0; `epochs` only of a finetune job.
   int64_t steps = 0;
+  double epochs = 0;
   int64_t sequence_length = 0;
   int64_t global_batch_samples = 0;
   int64_t micro_batch_samples = 0;
   double learning_rate = 0;
   double final_learning_rate_ratio = 0;
-  int64_t warmup_steps = 0;
+  std::optional<int64_t> warmup_steps;  // finetune: 3 % of the steps where absent
   double beta1 = 0;
   double beta2 = 0;
   double epsilon = 0;
@@ -119,9 +135,15 @@ struct TrainSpec {
   std::vector<std::pair<std::string, double>> learning_rate_ratios;  // by parameter group
   training::WatchPolicy watch;
   bool random_start = false;
+  bool continues = false;  // what another job trained; `resume` says from where
   int64_t collective_timeout_ms = 0;
+  int64_t validation_interval_steps = 0;  // 0: no validation
+  int64_t validation_heldout_samples = 0;
+  double average_decay = 0;                   // 0: no average of the weights
+  std::optional<int64_t> average_start_step;  // the end of the warm-up where absent
+  artefacts::RopeScaling rope_scaling = {};   // original_context is the model's
 };
-absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& spec);
+absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& spec, const std::string& kind);
 
 struct EvaluateSpec {
   std::vector<std::string> labels;  // of inputs models.0, models.1, ...; may be empty strings
@@ -129,13 +151,15 @@ struct EvaluateSpec {
   int64_t max_samples_per_domain = 0;
   int64_t batch_samples = 0;
   std::string compute_dtype;
-  std::optional<int64_t> top_k;  // instead of what a mixture says
+  std::optional<int64_t> top_k;              // instead of what a mixture says
+  std::vector<model::WhichWeights> weights;  // of each model
 };
 absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& spec);
 
 struct ExportSpec {
   std::string dtype;   // "fp32", "bf16" or "fp16"
   std::string format;  // "llama-moe", "mixtral", "qwen2-moe" or "llama"
+  model::WhichWeights weights = model::WhichWeights::kLatest;
 };
 absl::StatusOr<ExportSpec> ParseExportSpec(const Json& spec);
 

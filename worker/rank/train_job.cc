@@ -1,8 +1,10 @@
-// train: continual pre-training, on one or more ranks.
+// train and finetune: continual pre-training and instruction tuning, on one or more ranks.
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "common/status.h"
@@ -30,12 +32,18 @@ class ChannelObserver final : public training::TrainObserver {
   explicit ChannelObserver(RunChannel& channel) : channel_(channel) {}
 
   StopReason stop_requested() override { return channel_.stop_requested(); }
+  void OnPhase(int64_t done, const std::string& phase) override { channel_.Pulse(done, phase); }
   void OnStep(const training::StepReport& report) override {
     spdlog::info(
         "step={} loss={:.4f} balance_loss={:.4f} learning_rate={:.3e} gradient_norm={:.3f} "
         "tokens_per_second={:.0f}",
         report.step, report.loss, report.balance_loss, report.learning_rate, report.gradient_norm,
         report.tokens_per_second);
+    for (const training::StepReport::Domain& domain : report.domains) {
+      if (!domain.heldout_loss.has_value()) continue;
+      spdlog::info("step={} domain={} heldout_loss={:.4f}", report.step, domain.name,
+                   *domain.heldout_loss);
+    }
     channel_.Report("step", ToJson(report));
   }
   void OnWarning(int64_t step, const std::string& kind, const std::string& text) override {
@@ -62,12 +70,53 @@ class ChannelObserver final : public training::TrainObserver {
   RunChannel& channel_;
 };
 
-// The model's config with what the spec decides about routing.
+// The model's config with what the spec decides about routing and positions.
 artefacts::ModelConfig TrainConfig(artefacts::ModelConfig config, const TrainSpec& spec) {
+  if (!spec.rope_scaling.type.empty()) {
+    const int64_t original = config.rope_scaling.type.empty()
+                                 ? config.context_length
+                                 : config.rope_scaling.original_context;
+    config.rope_scaling = spec.rope_scaling;
+    config.rope_scaling.original_context = original;
+    config.context_length =
+        static_cast<int64_t>(static_cast<double>(original) * spec.rope_scaling.factor);
+  }
   if (!config.is_moe()) return config;
   config.moe.balance_loss_weight = spec.balance_loss_weight;
   config.moe.add_noise = spec.gate_noise;
   return config;
+}
+
+absl::Status CheckKindOfDataset(const TrainSpec& spec, const sampler::Dataset& dataset,
+                                const Input& input) {
+  if (dataset.has_conversations() == spec.is_finetune) return absl::OkStatus();
+  if (spec.is_finetune) {
+    return InvalidArgument(
+        "the dataset {} holds running text and a finetune job needs conversations: prepare it with "
+        "`conversations`, or use train",
+        input.display_name());
+  }
+  return InvalidArgument(
+      "the dataset {} holds conversations and a train job needs running text: use finetune, or "
+      "prepare it without `conversations`",
+      input.display_name());
+}
+
+// Fills in what depends on the number of conversations: the steps, and the warm-up that goes with
+// them (3 %, as published).
+void CompleteSteps(const sampler::SampleSequence& sequence, TrainSpec& spec) {
+  if (spec.epochs > 0) {
+    int64_t samples = 0;
+    for (const sampler::SampleSequence::Domain& domain : sequence.domains()) {
+      if (domain.weight > 0) samples += domain.num_samples;
+    }
+    const double steps = std::ceil(spec.epochs * static_cast<double>(samples) /
+                                   static_cast<double>(spec.global_batch_samples));
+    spec.steps = std::max<int64_t>(1, static_cast<int64_t>(steps));
+  }
+  if (!spec.warmup_steps.has_value()) {
+    spec.warmup_steps = static_cast<int64_t>(std::ceil(0.03 * static_cast<double>(spec.steps)));
+  }
 }
 
 training::TrainOptions ToTrainOptions(const TrainSpec& spec, const RunSpec& run,
@@ -79,7 +128,7 @@ training::TrainOptions ToTrainOptions(const TrainSpec& spec, const RunSpec& run,
       .micro_batch_samples = spec.micro_batch_samples,
       .schedule = {.peak_learning_rate = spec.learning_rate,
                    .final_ratio = spec.final_learning_rate_ratio,
-                   .warmup_steps = spec.warmup_steps,
+                   .warmup_steps = *spec.warmup_steps,
                    .total_steps = spec.steps},
       .adamw = {.beta1 = spec.beta1,
                 .beta2 = spec.beta2,
@@ -96,7 +145,12 @@ training::TrainOptions ToTrainOptions(const TrainSpec& spec, const RunSpec& run,
                      .tokenizer_folder = tokenizer_folder},
       .learning_rate_ratios = {spec.learning_rate_ratios.begin(), spec.learning_rate_ratios.end()},
       .watch = spec.watch,
-      .peak_flops_per_rank = peak_flops};
+      .peak_flops_per_rank = peak_flops,
+      .validation = {.interval_steps = spec.validation_interval_steps,
+                     .heldout_samples = spec.validation_heldout_samples},
+      .weight_average = {.decay = spec.average_decay,
+                         .start_step = spec.average_start_step.value_or(*spec.warmup_steps)},
+      .collective_timeout_ms = spec.collective_timeout_ms};
 }
 
 std::unique_ptr<parallel::Communicator> Connect(JobContext& context, int64_t timeout_ms,
@@ -123,17 +177,21 @@ at::Tensor StartParameters(const model::LoadedModel& loaded, const artefacts::Mo
 
 absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
   const RunSpec& run = context.run;
-  MOE_ASSIGN_OR_RETURN(const TrainSpec spec, ParseTrainSpec(run.spec));
+  MOE_ASSIGN_OR_RETURN(TrainSpec spec, ParseTrainSpec(run.spec, run.kind));
   MOE_ASSIGN_OR_RETURN(const Input model_input, run.FindInput("model"));
   MOE_ASSIGN_OR_RETURN(const Input dataset_input, run.FindInput("dataset"));
   MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig model_config,
                        artefacts::ReadModelConfig(model_input.path));
   const artefacts::ModelConfig config = TrainConfig(model_config, spec);
   MOE_ASSIGN_OR_RETURN(const auto dataset, sampler::Dataset::Open(dataset_input.path));
-  MOE_RETURN_IF_ERROR(CheckVocabulary(dataset_input.display_name(), dataset->vocab_size(),
-                                      model_input.display_name(), config.vocab_size));
+  MOE_RETURN_IF_ERROR(CheckVocabulary(dataset_input, *dataset, model_input, config.vocab_size));
+  MOE_RETURN_IF_ERROR(CheckKindOfDataset(spec, *dataset, dataset_input));
   MOE_ASSIGN_OR_RETURN(const sampler::SampleSequence sequence,
                        MakeSequence(spec, *dataset, dataset_input));
+  CompleteSteps(sequence, spec);
+  if (spec.continues && !run.resume.has_value()) {
+    return InvalidArgument("run.json: spec.start is 'continue' and resume is missing");
+  }
 
   const model::ComputeType compute = ChooseCompute(spec.compute_dtype, context.device);
   model::Model model(

@@ -39,6 +39,7 @@ absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t man
   state.parameters = read("parameters", 0, arena_numel);
   state.exp_avg = read("exp_avg", range.begin, range.end);
   state.exp_avg_sq = read("exp_avg_sq", range.begin, range.end);
+  if (files.has_average()) state.average = read(model::kAverageTensor, range.begin, range.end);
   return state;
 }
 

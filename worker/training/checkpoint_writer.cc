@@ -88,7 +88,9 @@ CheckpointWriter::CheckpointWriter(const CheckpointOptions& options,
       communicator_(communicator.Split("checkpoint", kWriteTimeoutMs)),
       callbacks_(std::move(callbacks)) {
   // Written to once, so that the step loop does not wait for page faults in the first checkpoint.
-  for (at::Tensor& staging : staging_) staging = at::full({range_.numel()}, 0.0f, at::kFloat);
+  for (size_t i = 0; i < model::StateTensors(options.keep_average).size(); ++i) {
+    staging_.push_back(at::full({range_.numel()}, 0.0f, at::kFloat));
+  }
 }
 
 CheckpointWriter::~CheckpointWriter() {
@@ -100,15 +102,17 @@ std::string CheckpointWriter::Path(int64_t step) const {
 }
 
 void CheckpointWriter::Save(const Progress& progress, const at::Tensor& parameters,
-                            const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq) {
-  MOE_CHECK(parameters.numel() == arena_numel_ && exp_avg.numel() == range_.numel() &&
-            exp_avg_sq.numel() == range_.numel());
+                            const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq,
+                            const at::Tensor& average) {
+  std::vector<at::Tensor> sources = {parameters.narrow(0, range_.begin, range_.numel()), exp_avg,
+                                     exp_avg_sq};
+  if (options_.keep_average == model::KeepAverage::kAlways) sources.push_back(average);
   const Clock::time_point start = Clock::now();
   Wait().IgnoreError();  // told through on_failed already
-  const float* sources[] = {parameters.const_data_ptr<float>() + range_.begin,
-                            exp_avg.const_data_ptr<float>(), exp_avg_sq.const_data_ptr<float>()};
   for (size_t i = 0; i < staging_.size(); ++i) {
-    ParallelCopy(sources[i], range_.numel(), staging_[i].mutable_data_ptr<float>());
+    MOE_CHECK(sources[i].numel() == range_.numel());
+    ParallelCopy(sources[i].const_data_ptr<float>(), range_.numel(),
+                 staging_[i].mutable_data_ptr<float>());
   }
   const double blocked_seconds = SecondsSince(start);
   thread_ = std::thread(
@@ -196,9 +200,9 @@ absl::StatusOr<artefacts::ManifestFile> CheckpointWriter::WriteShard(const std::
                                                                      const std::string& name) {
   CrashPoint("checkpoint_before_shard");
   MOE_RETURN_IF_ERROR(MakeDirectories(folder));
-  MOE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<artefacts::SafetensorsWriter> writer,
-      model::CreateStateFile(JoinPath(folder, name), range_.begin, range_.end, arena_numel_));
+  MOE_ASSIGN_OR_RETURN(const std::unique_ptr<artefacts::SafetensorsWriter> writer,
+                       model::CreateStateFile(JoinPath(folder, name), range_.begin, range_.end,
+                                              arena_numel_, options_.keep_average));
   for (const at::Tensor& staging : staging_) {
     MOE_RETURN_IF_ERROR(
         writer->Append(staging.const_data_ptr(), static_cast<size_t>(staging.nbytes())));

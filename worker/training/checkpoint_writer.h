@@ -3,10 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <cstdint>
 #include <functional>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,6 +49,7 @@ struct CheckpointOptions {
   int32_t attempt = 0;              // for the manifest
   std::vector<std::string> inputs;  // "name:version" or path of model and dataset
   std::string tokenizer_folder;     // whose tokenizer files are copied: the model's
+  model::KeepAverage keep_average = model::KeepAverage::kNever;
 };
 
 // Writes checkpoints of one run, one at a time, on a thread of its own. Every rank has one and
@@ -62,18 +61,19 @@ class CheckpointWriter {
     std::function<void(int64_t step, const absl::Status&)> on_failed;
   };
 
-  // Allocates the staging buffer: three times the owned range. `communicator` is only used for
-  // Split.
+  // Allocates the staging buffer: three or, with an average, four times the owned range.
+  // `communicator` is only used for Split.
   CheckpointWriter(const CheckpointOptions& options, const artefacts::ModelConfig& config,
                    int64_t arena_numel, parallel::Communicator& communicator, Callbacks callbacks);
   // Waits for the write in flight.
   ~CheckpointWriter();
 
-  // Copies the state (`parameters` fp32 [P], the moments fp32 of the owned range) and returns; the
-  // rest goes on in the background. Waits first where the previous checkpoint is still being
-  // written. A write that fails leaves no folder behind and is told through on_failed.
+  // Copies the state (`parameters` fp32 [P], the moments and, where one is kept, the average fp32
+  // of the owned range) and returns; the rest goes on in the background. Waits first where the
+  // previous checkpoint is still being written. A write that fails leaves no folder behind and is
+  // told through on_failed.
   void Save(const Progress& progress, const at::Tensor& parameters, const at::Tensor& exp_avg,
-            const at::Tensor& exp_avg_sq);
+            const at::Tensor& exp_avg_sq, const at::Tensor& average = {});
 
   // Waits for the write in flight and says how the last one ended, the same on every rank.
   absl::Status Wait();
@@ -106,7 +106,7 @@ class CheckpointWriter {
   const Callbacks callbacks_;
 
   // Belong to the thread while there is one, else to the caller.
-  std::array<at::Tensor, std::size(model::kStateTensors)> staging_;  // fp32 [range]
+  std::vector<at::Tensor> staging_;  // fp32 [range], in the order of the file
   absl::Status last_status_;
   int64_t newest_step_ = 0;  // complete; 0: none. The manifest is known to rank 0 alone.
   uint32_t newest_crc32c_ = 0;

@@ -4,27 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <utility>
 
 #include "common/check.h"
 #include "common/crash_point.h"
 #include "common/status.h"
-#include "worker/evaluation/perplexity.h"
+#include "worker/training/heldout_losses.h"
 #include "worker/training/trainer.h"
 
 namespace moe::training {
-namespace {
-
-evaluation::PerplexityOptions HeldoutOptions(int64_t sequence_length, int64_t samples,
-                                             int64_t batch_samples) {
-  return {.sequence_length = sequence_length,
-          .max_samples_per_domain = samples,
-          .batch_samples = batch_samples};
-}
-
-}  // namespace
 
 Json ToJson(const DomainLossReport& report) {
   Json domains = Json::array();
@@ -89,33 +78,12 @@ int64_t DynamicMixture::VersionAt(int64_t sample) const {
 }
 
 std::vector<double> DynamicMixture::Measure() {
-  const std::vector<double>& weights = with_.sequence.WeightsAt(0);
-  const std::vector<evaluation::HeldoutBatch> batches = evaluation::HeldoutBatches(
-      with_.dataset, HeldoutOptions(sequence_length_, options_.heldout_samples, batch_samples_));
-  // Batches are dealt out to the ranks; each is computed and added up alike wherever that is.
-  const size_t world_size = static_cast<size_t>(with_.communicator.world_size());
-  std::vector<double> mine(batches.size(), 0.0);
-  for (size_t i = static_cast<size_t>(with_.communicator.rank()); i < batches.size();
-       i += world_size) {
-    if (weights[static_cast<size_t>(batches[i].domain)] == 0) continue;
-    mine[i] =
-        evaluation::MeasureBatch(with_.model, with_.dataset, batches[i], sequence_length_).loss_sum;
-  }
-  std::vector<double> all(batches.size() * world_size);
-  with_.communicator.AllGatherBytes(mine.data(), mine.size() * sizeof(double), all.data());
-
-  std::vector<double> sums(weights.size(), 0.0), tokens(weights.size(), 0.0);
-  for (size_t i = 0; i < batches.size(); ++i) {
-    const size_t domain = static_cast<size_t>(batches[i].domain);
-    sums[domain] += all[i % world_size * batches.size() + i];
-    tokens[domain] += static_cast<double>(batches[i].count * (sequence_length_ - 1));
-  }
-  std::vector<double> losses;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    losses.push_back(weights[i] > 0 ? sums[i] / tokens[i]
-                                    : std::numeric_limits<double>::quiet_NaN());
-  }
-  return losses;
+  std::vector<bool> is_mixed;
+  for (const double weight : with_.sequence.WeightsAt(0)) is_mixed.push_back(weight > 0);
+  return MeasureHeldout({.sequence_length = sequence_length_,
+                         .samples_per_domain = options_.heldout_samples,
+                         .batch_samples = batch_samples_},
+                        is_mixed, with_.dataset, with_.model, with_.communicator);
 }
 
 DomainLossReport DynamicMixture::ReportOf(int64_t step, int64_t tokens,

@@ -79,11 +79,13 @@ class DynamicMixture {
   StopReason Update(int64_t step, int64_t tokens,
                     const std::function<StopReason()>& stop_requested);
 
+  // Whether Update after `step` will measure.
+  bool IsDue(int64_t step) const;
+
   // The decision that a sample is drawn under; 0 for the weights of the job.
   int64_t VersionAt(int64_t sample) const;
 
  private:
-  bool IsDue(int64_t step) const;
   // Mean loss per domain of the dataset; NaN where the domain is not of the mixture. The same bits
   // on every rank and for any number of ranks.
   std::vector<double> Measure();

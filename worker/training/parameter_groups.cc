@@ -20,10 +20,13 @@ double RatioOf(const LearningRateRatios& ratios, const model::Parameter& paramet
 }
 
 void ClearFrozen(const model::ParameterLayout& layout, const LearningRateRatios& ratios,
-                 float* gradients) {
+                 parallel::Range range, float* gradients) {
+  if (ratios.empty()) return;
   for (const model::Parameter& parameter : layout.parameters()) {
     if (RatioOf(ratios, parameter) != 0) continue;
-    std::fill_n(gradients + parameter.offset, parameter.numel, 0.0f);
+    const parallel::Range piece =
+        parallel::Intersection(range, {parameter.offset, parameter.offset + parameter.numel});
+    std::fill(gradients + piece.begin, gradients + piece.end, 0.0f);
   }
 }
 

@@ -18,8 +18,8 @@ using LearningRateRatios = std::map<std::string, double>;
 double RatioOf(const LearningRateRatios& ratios, const model::Parameter& parameter);
 
 // Sets the gradients of frozen parameters to zero, so that they count neither in the norm nor in
-// the moments. `gradients` is the whole arena.
+// the moments. `gradients` is the whole arena, of which the elements in `range` are looked at.
 void ClearFrozen(const model::ParameterLayout& layout, const LearningRateRatios& ratios,
-                 float* gradients);
+                 parallel::Range range, float* gradients);
 
 }  // namespace moe::training

@@ -5,7 +5,8 @@ namespace moe::training {
 Json ToJson(const StepReport& report) {
   Json routing = Json::array();
   for (const model::LayerRouting& layer : report.routing) {
-    routing.push_back({{"load", layer.load}, {"importance", layer.importance}});
+    routing.push_back(
+        {{"load", layer.load}, {"importance", layer.importance}, {"dropped", layer.dropped}});
   }
   Json domains = Json::array();
   for (const StepReport::Domain& domain : report.domains) {
@@ -14,6 +15,7 @@ Json ToJson(const StepReport& report) {
                   {"weight", domain.weight},
                   {"epochs", domain.epochs}};
     if (domain.loss.has_value()) entry["loss"] = *domain.loss;
+    if (domain.heldout_loss.has_value()) entry["heldout_loss"] = *domain.heldout_loss;
     domains.push_back(std::move(entry));
   }
   return {{"step", report.step},
@@ -30,7 +32,10 @@ Json ToJson(const StepReport& report) {
           {"skipped", report.skipped},
           {"model_flops_per_second", report.model_flops_per_second},
           {"model_flops_utilisation", report.model_flops_utilisation},
-          {"sampler_version", report.sampler_version}};
+          {"sampler_version", report.sampler_version},
+          {"target_tokens", report.target_tokens},
+          {"sent_bytes", report.sent_bytes},
+          {"communication_seconds", report.communication_seconds}};
 }
 
 }  // namespace moe::training

@@ -18,6 +18,8 @@ struct StepReport {
     std::optional<double> loss;  // mean over this step's samples, nats; none where there were none
     double weight = 0;           // share that the step was drawn with
     double epochs = 0;           // how often the domain has been gone through
+    // On held-out text after this step; none where it was not measured.
+    std::optional<double> heldout_loss = std::nullopt;
   };
 
   int64_t step = 0;          // from 1
@@ -36,6 +38,9 @@ struct StepReport {
   double model_flops_per_second = 0;   // over all ranks
   double model_flops_utilisation = 0;  // 0 where the ranks' peak is not known
   int64_t sampler_version = 0;         // of the domain weights; 0 for the job's own
+  int64_t target_tokens = 0;           // that counted in the loss
+  int64_t sent_bytes = 0;              // by this rank
+  double communication_seconds = 0;    // that the step waited for other ranks
 };
 
 // The body of a `step` report (docs/formats/run-folder.md).

@@ -17,13 +17,13 @@
 namespace moe::training {
 
 // Position of each number in the record of a micro-batch:
-//   [0] CRC-32C of its tokens, [1] balance loss, [2 .. 2 + B) loss sum of each sample,
-//   then L x N loads, then L x N importances.
+//   [0] CRC-32C of its tokens, [1] their number, [2] balance loss, [3 .. 3 + B) loss sum of each
+//   sample, then L x N loads, L x N importances, and the dropped tokens of each layer.
 struct StatisticsShape {
   size_t batch_samples = 0;  // B
   size_t num_layers = 0;     // L; 0 for a dense model
   size_t num_experts = 0;    // N
-  size_t numel() const { return 2 + batch_samples + 2 * num_layers * num_experts; }
+  size_t numel() const { return 3 + batch_samples + num_layers * (2 * num_experts + 1); }
 };
 
 struct StepStatistics {
@@ -35,11 +35,10 @@ struct StepStatistics {
 
 // `record` has shape.numel() elements.
 void PackMicroBatch(const StatisticsShape& shape, const model::BatchResult& result,
-                    uint32_t tokens_crc32c, std::span<double> record);
+                    std::span<const int64_t> tokens, std::span<double> record);
 
-// `records` are those of all micro-batches in order; each is over `micro_batch_bytes` of tokens.
-StepStatistics CombineMicroBatches(const StatisticsShape& shape, std::span<const double> records,
-                                   size_t micro_batch_bytes);
+// `records` are those of all micro-batches in order.
+StepStatistics CombineMicroBatches(const StatisticsShape& shape, std::span<const double> records);
 
 // The CRC-32C of two pieces one after the other, from the CRC-32C of each.
 uint32_t Crc32cOfConcatenation(uint32_t first, uint32_t second, size_t second_bytes);

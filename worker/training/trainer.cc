@@ -1,6 +1,5 @@
 #include "worker/training/trainer.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -11,17 +10,21 @@
 
 #include "common/check.h"
 #include "common/crash_point.h"
-#include "common/crc32c.h"
 #include "common/status.h"
 #include "planner/flops.h"
+#include "worker/evaluation/read_batch.h"
 #include "worker/training/arena_check.h"
 #include "worker/training/checkpoint_reader.h"
+#include "worker/training/heldout_losses.h"
 
 namespace moe::training {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using sampler::SampleRef;
+
+// Phases of a step, as the coordinator knows them (coordinator/run_limits.cc).
+constexpr char kComputes[] = "step";
+constexpr char kWaitsForRanks[] = "waits for the other ranks";
 
 // The constructor's Validate, as an expression for the initialiser list: nothing may be computed
 // from options that were refused.
@@ -38,23 +41,11 @@ StatisticsShape ShapeOf(const artefacts::ModelConfig& config, int64_t micro_batc
           .num_experts = static_cast<size_t>(config.moe.num_experts)};
 }
 
-// Which of two ranks' reasons counts. A lost lease beats a cancel beats a drain: what a rank may no
-// longer do, the attempt may no longer do.
-StopReason Stronger(StopReason a, StopReason b) {
-  const auto strength = [](StopReason reason) {
-    switch (reason) {
-      case StopReason::kNone:
-        return 0;
-      case StopReason::kDrain:
-        return 1;
-      case StopReason::kCancel:
-        return 2;
-      case StopReason::kLeaseExpired:
-        return 3;
-    }
-    return 0;
-  };
-  return strength(a) >= strength(b) ? a : b;
+CheckpointOptions CheckpointOptionsOf(const TrainOptions& options) {
+  CheckpointOptions result = options.checkpoint;
+  result.keep_average =
+      options.weight_average.decay > 0 ? model::KeepAverage::kAlways : model::KeepAverage::kNever;
+  return result;
 }
 
 }  // namespace
@@ -95,7 +86,8 @@ absl::Status Validate(const TrainOptions& options, const model::Model& model,
     return InvalidArgument("checkpoint.interval_steps={}; at least 1",
                            options.checkpoint_interval_steps);
   }
-  if (dataset.vocab_size() != config.vocab_size) {
+  // A model's vocabulary may be padded; whose tokenizer it is, the job has checked.
+  if (dataset.vocab_size() > config.vocab_size) {
     return InvalidArgument(
         "the dataset was made with a vocabulary of {}, the model has {}: prepare it with the "
         "model's own tokenizer",
@@ -117,17 +109,19 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
                                   communicator_.world_size())),
       decay_segments_(DecaySegments(model_.layout(), owned_, options.learning_rate_ratios)),
       statistics_shape_(ShapeOf(model_.config(), options.micro_batch_samples)),
-      flops_per_token_(
-          planner::CountFlops(model_.config(), options.sequence_length).PerTrainedToken()),
-      routing_watch_(options.watch),
+      exchange_(model_.layout(), communicator_, options.collective_timeout_ms,
+                [this](int64_t layer) { model_.RefreshLayer(layer); }),
+      average_(options.weight_average),
       mixture_(options.dynamic, options.sequence_length, options.micro_batch_samples,
                {.model = model_,
                 .dataset = dataset_,
                 .sequence = sequence_,
                 .communicator = communicator_,
                 .source = with.decisions}),
+      routing_watch_(options.watch),
       checkpoint_writer_(
-          options.checkpoint, model_.config(), model_.layout().arena_numel(), communicator_,
+          CheckpointOptionsOf(options), model_.config(), model_.layout().arena_numel(),
+          communicator_,
           {.on_written = [this](const auto& checkpoint) { observer_.OnCheckpoint(checkpoint); },
            .on_failed =
                [this](int64_t step, const absl::Status& status) {
@@ -149,6 +143,7 @@ void Trainer::Start(const at::Tensor& parameters) {
                .seed = options_.seed,
                .data_cursor = sequence_.cursor(),
                .dataset_manifest_crc32c = dataset_.manifest_crc32c()};
+  average_.Start(OwnedParameters());
   model_.SetParameters(parameters_);
 }
 
@@ -181,6 +176,7 @@ void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
   parameters_ = loaded->parameters;
   exp_avg_ = loaded->exp_avg;
   exp_avg_sq_ = loaded->exp_avg_sq;
+  average_.Start(OwnedParameters(), loaded->average);
   resumed_from_ = CheckpointPlace{.path = path, .manifest_crc32c = manifest_crc32c};
   model_.SetParameters(parameters_);
 }
@@ -189,24 +185,36 @@ TrainResult Trainer::Run() {
   MOE_CHECK(parameters_.defined());  // Start or Resume comes first
   StopReason stop = StopReason::kNone;
   while (progress_.step < options_.steps && stop == StopReason::kNone) {
-    stop = mixture_.Update(progress_.step, progress_.tokens,
-                           [this] { return observer_.stop_requested(); });
+    observer_.OnPhase(progress_.step, "held-out losses");
+    stop = UpdateMixture();
     if (stop == StopReason::kNone) stop = RunStep();
     const bool due = progress_.step % options_.checkpoint_interval_steps == 0;
     const bool last = progress_.step == options_.steps;
     if (stop == StopReason::kDrain || (stop == StopReason::kNone && (due || last))) {
+      observer_.OnPhase(progress_.step, "checkpoint");
       SaveCheckpoint();
     }
   }
+  observer_.OnPhase(progress_.step, "checkpoint");
+  exchange_.WaitForParameters();
   if (stop == StopReason::kNone) {
     stop = FinishLastCheckpoint();
   } else {
     checkpoint_writer_.Wait().IgnoreError();  // the observer knows
   }
+  result_.exchange_seconds = exchange_.busy_seconds();
+  result_.waited_seconds = exchange_.waited_seconds();
+  result_.exchanged_bytes = exchange_.sent_bytes();
   result_.stopped = stop;
   result_.step = progress_.step;
   result_.tokens = progress_.tokens;
   return result_;
+}
+
+StopReason Trainer::UpdateMixture() {
+  if (mixture_.IsDue(progress_.step)) exchange_.WaitForParameters();
+  return mixture_.Update(progress_.step, progress_.tokens,
+                         [this] { return observer_.stop_requested(); });
 }
 
 StopReason Trainer::RunStep() {
@@ -214,55 +222,58 @@ StopReason Trainer::RunStep() {
   const int64_t step = progress_.step + 1;
   const bool is_first_rank = communicator_.rank() == 0;
   communicator_.set_step(step);
+  observer_.OnPhase(progress_.step, kComputes);
   CrashPoint("step_begin");
 
-  // Every rank draws the whole global batch, so that all know where the sequence is.
   const int64_t first_sample = sequence_.cursor().next_index;
-  std::vector<SampleRef> batch(static_cast<size_t>(options_.global_batch_samples));
-  std::generate(batch.begin(), batch.end(), [this] { return sequence_.Next(); });
-
+  const GlobalBatch batch =
+      DrawBatch(sequence_, dataset_, options_.global_batch_samples, options_.sequence_length);
   const std::vector<double> mine = ComputeGradients(batch, first_sample);
   CrashPoint("after_backward");
 
+  observer_.OnPhase(progress_.step, kWaitsForRanks);
   // Every rank sees every rank's numbers, so all come to the same decisions without a further
   // message.
   const std::vector<double> all = AllGather(mine);
   StopReason stop = StopReason::kNone;
   std::vector<double> records;
   for (size_t begin = 0; begin < all.size(); begin += mine.size()) {
-    stop = Stronger(stop, static_cast<StopReason>(static_cast<int>(all[begin])));
+    stop = std::max(stop, static_cast<StopReason>(static_cast<int>(all[begin])));
     records.insert(records.end(), all.begin() + static_cast<ptrdiff_t>(begin) + 1,
                    all.begin() + static_cast<ptrdiff_t>(begin + mine.size()));
   }
-  const int64_t micro_batch_tokens = options_.micro_batch_samples * options_.sequence_length;
-  const StepStatistics statistics = CombineMicroBatches(
-      statistics_shape_, records, static_cast<size_t>(micro_batch_tokens) * sizeof(int64_t));
+  const StepStatistics statistics = CombineMicroBatches(statistics_shape_, records);
   double loss_sum = 0;
   for (const double sample_loss_sum : statistics.sample_loss_sums) loss_sum += sample_loss_sum;
-  const double loss = loss_sum / static_cast<double>(options_.global_batch_samples *
-                                                     (options_.sequence_length - 1));
+  const double loss = loss_sum / static_cast<double>(batch.num_targets);
 
   // All ranks judge the same numbers, so all come to the same verdict.
-  const double gradient_norm = ReduceGradients();
+  const double gradient_norm = GradientNorm();
   const Verdict verdict = JudgeStep(options_.watch, step, loss, statistics.balance_loss,
                                     gradient_norm, progress_.watch);
   const double learning_rate = options_.schedule.LearningRate(step);
   UpdateOr(verdict, learning_rate, gradient_norm);
   CrashPoint("after_optimizer");
 
-  const int64_t step_tokens = options_.global_batch_samples * options_.sequence_length;
   progress_.step = step;
-  progress_.tokens += step_tokens;
+  progress_.tokens += batch.num_tokens;
   progress_.data_cursor = sequence_.cursor();
   progress_.sampler_version = mixture_.VersionAt(first_sample);
   result_.last_loss = loss;
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const std::vector<double> heldout_losses = Validate(step);
 
   if (is_first_rank) {
     Warn(verdict, statistics.routing);
     const bool is_skipped =
         verdict.trouble != Trouble::kNone && verdict.action != WatchAction::kReport;
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    const double flops = flops_per_token_ * static_cast<double>(step_tokens) / seconds;
+    const double step_tokens = static_cast<double>(batch.num_tokens);
+    const double flops =
+        planner::CountFlops(model_.config(), batch.num_tokens / options_.global_batch_samples)
+            .PerTrainedToken() *
+        step_tokens / seconds;
+    const double waited = waited_seconds_ + exchange_.waited_seconds();
+    const int64_t sent_bytes = communicator_.sent_bytes() + exchange_.sent_bytes();
     const double peak_flops = options_.peak_flops_per_rank * communicator_.world_size();
     observer_.OnStep({.step = step,
                       .loss = loss,
@@ -271,65 +282,88 @@ StopReason Trainer::RunStep() {
                       .gradient_norm = gradient_norm,
                       .tokens = progress_.tokens,
                       .step_seconds = seconds,
-                      .tokens_per_second = static_cast<double>(step_tokens) / seconds,
+                      .tokens_per_second = step_tokens / seconds,
                       .routing = statistics.routing,
-                      .domains = DomainReports(batch, statistics.sample_loss_sums),
+                      .domains = DomainReports(batch, statistics.sample_loss_sums, heldout_losses),
                       .batch_crc32c = statistics.batch_crc32c,
                       .skipped = is_skipped ? TroubleName(verdict.trouble) : "",
                       .model_flops_per_second = flops,
                       .model_flops_utilisation = peak_flops > 0 ? flops / peak_flops : 0.0,
-                      .sampler_version = progress_.sampler_version});
+                      .sampler_version = progress_.sampler_version,
+                      .target_tokens = batch.num_targets,
+                      .sent_bytes = sent_bytes - std::exchange(reported_bytes_, sent_bytes),
+                      .communication_seconds = waited - std::exchange(reported_seconds_, waited)});
   }
   CrashPoint("after_report");
   return stop;
 }
 
-std::vector<double> Trainer::ComputeGradients(const std::vector<SampleRef>& batch,
-                                              int64_t first_sample) {
+std::vector<double> Trainer::ComputeGradients(const GlobalBatch& batch, int64_t first_sample) {
   const int64_t num_micro_batches = micro_batches_per_rank_ * communicator_.world_size();
+  const model::LossScale scale = {.target = 1.0 / static_cast<double>(batch.num_targets),
+                                  .balance = 1.0 / static_cast<double>(num_micro_batches)};
   const size_t record_numel = statistics_shape_.numel();
   std::vector<double> mine(1 + static_cast<size_t>(micro_batches_per_rank_) * record_numel);
   for (int64_t i = 0; i < micro_batches_per_rank_; ++i) {
     // Micro-batches go to ranks in contiguous blocks.
     const int64_t micro_batch = communicator_.rank() * micro_batches_per_rank_ + i;
     const int64_t first = micro_batch * options_.micro_batch_samples;
-    const at::Tensor tokens_BS = ReadTokens(batch, first);
+    const model::Batch samples = evaluation::ReadBatch(
+        dataset_, sampler::Split::kTrain,
+        std::span(batch.samples)
+            .subspan(static_cast<size_t>(first), static_cast<size_t>(options_.micro_batch_samples)),
+        options_.sequence_length);
+    model::PassHooks hooks = {.before_parameters = [this](int64_t layer) {
+      if (!exchange_.IsUnderWay(layer)) return;
+      observer_.OnPhase(progress_.step, kWaitsForRanks);
+      exchange_.WaitForParameters(layer);
+      observer_.OnPhase(progress_.step, kComputes);
+    }};
+    if (i + 1 == micro_batches_per_rank_) {
+      hooks.after_gradients = [this](int64_t layer) {
+        exchange_.GradientsComplete(gradients_, layer, communicator_.step(),
+                                    [this](parallel::Range range) {
+                                      ClearFrozen(model_.layout(), options_.learning_rate_ratios,
+                                                  range, gradients_.mutable_data_ptr<float>());
+                                    });
+      };
+    }
     const model::BatchResult result = model_.ForwardBackward(
-        tokens_BS, {.seed = options_.seed, .first_sample = first_sample + first},
-        1.0 / static_cast<double>(num_micro_batches), gradients_);
-    const uint32_t crc = Crc32c(tokens_BS.const_data_ptr(), tokens_BS.nbytes());
+        samples, {.seed = options_.seed, .first_sample = first_sample + first}, scale, gradients_,
+        hooks);
     PackMicroBatch(
-        statistics_shape_, result, crc,
+        statistics_shape_, result, samples.tokens,
         std::span(mine).subspan(1 + static_cast<size_t>(i) * record_numel, record_numel));
   }
   mine[0] = static_cast<double>(observer_.stop_requested());
   return mine;
 }
 
-at::Tensor Trainer::ReadTokens(const std::vector<SampleRef>& batch, int64_t first) const {
-  at::Tensor tokens_BS =
-      at::empty({options_.micro_batch_samples, options_.sequence_length}, at::kLong);
-  int64_t* row = tokens_BS.mutable_data_ptr<int64_t>();
-  for (int64_t i = 0; i < options_.micro_batch_samples; ++i, row += options_.sequence_length) {
-    const SampleRef& sample = batch[static_cast<size_t>(first + i)];
-    dataset_.ReadSample(sampler::Split::kTrain, sample.domain, sample.sample,
-                        options_.sequence_length, row);
-  }
-  return tokens_BS;
+at::Tensor Trainer::OwnedParameters() const {
+  return parameters_.narrow(0, owned_.begin, owned_.numel());
+}
+
+std::vector<double> Trainer::Validate(int64_t step) {
+  const int64_t interval = options_.validation.interval_steps;
+  if (interval == 0 || (step % interval != 0 && step != options_.steps)) return {};
+  exchange_.WaitForParameters();
+  const std::vector<bool> all(dataset_.domains().size(), true);
+  return MeasureHeldout({.sequence_length = options_.sequence_length,
+                         .samples_per_domain = options_.validation.heldout_samples,
+                         .batch_samples = options_.micro_batch_samples},
+                        all, dataset_, model_, communicator_);
 }
 
 std::vector<double> Trainer::AllGather(const std::vector<double>& mine) {
+  const Clock::time_point start = Clock::now();
   std::vector<double> all(mine.size() * static_cast<size_t>(communicator_.world_size()));
   communicator_.AllGatherBytes(mine.data(), mine.size() * sizeof(double), all.data());
+  waited_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
   return all;
 }
 
-double Trainer::ReduceGradients() {
-  if (!options_.learning_rate_ratios.empty()) {
-    ClearFrozen(model_.layout(), options_.learning_rate_ratios,
-                gradients_.mutable_data_ptr<float>());
-  }
-  communicator_.ReduceScatterSum(gradients_);
+double Trainer::GradientNorm() {
+  exchange_.WaitForGradients();
   const double mine =
       SumOfSquares(gradients_.const_data_ptr<float>() + owned_.begin, owned_.numel());
   double sum = 0;
@@ -349,7 +383,8 @@ void Trainer::UpdateOr(const Verdict& verdict, double learning_rate, double grad
   }
 }
 
-void Trainer::StopFor(const Verdict& verdict) const {
+void Trainer::StopFor(const Verdict& verdict) {
+  exchange_.WaitForParameters();
   std::string text = verdict.text;
   if (verdict.trouble == Trouble::kLossSpike) throw LossSpike(text);
   if (const std::string damage = DescribeNonFinite(model_.layout(), parameters_); !damage.empty()) {
@@ -371,9 +406,11 @@ bool Trainer::Rollback() {
   absl::StatusOr<LoadedState> loaded =
       LoadCheckpoint(place->path, place->manifest_crc32c, model_.layout().arena_numel(), owned_);
   if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "rolling back"));
+  exchange_.WaitForParameters();
   parameters_.copy_(loaded->parameters);
   exp_avg_.copy_(loaded->exp_avg);
   exp_avg_sq_.copy_(loaded->exp_avg_sq);
+  average_.Start(OwnedParameters(), loaded->average);
   model_.SetParameters(parameters_);
   if (communicator_.rank() == 0) {
     observer_.OnWarning(
@@ -403,19 +440,20 @@ void Trainer::UpdateParameters(double learning_rate, double gradient_norm) {
   // The update has cleared the owned part.
   std::fill(gradients, gradients + owned_.begin, 0.0f);
   std::fill(gradients + owned_.end, gradients + gradients_.numel(), 0.0f);
-  communicator_.AllGather(parameters_);
-  model_.SetParameters(parameters_);
+  average_.Update(progress_.step + 1, OwnedParameters());
+  exchange_.SendParameters(parameters_, progress_.step + 1);
 }
 
 std::vector<StepReport::Domain> Trainer::DomainReports(
-    const std::vector<SampleRef>& batch, const std::vector<double>& sample_loss_sums) const {
+    const GlobalBatch& batch, const std::vector<double>& sample_loss_sums,
+    const std::vector<double>& heldout_losses) const {
   const std::vector<sampler::DatasetDomain>& domains = dataset_.domains();
   std::vector<double> loss_sums(domains.size());
-  std::vector<int64_t> samples(domains.size());
-  for (size_t i = 0; i < batch.size(); ++i) {
-    const size_t domain = static_cast<size_t>(batch[i].domain);
+  std::vector<int64_t> targets(domains.size());
+  for (size_t i = 0; i < batch.samples.size(); ++i) {
+    const size_t domain = static_cast<size_t>(batch.samples[i].domain);
     loss_sums[domain] += sample_loss_sums[i];
-    ++samples[domain];
+    targets[domain] += batch.targets[i];
   }
   const std::vector<double>& weights = sequence_.WeightsAt(progress_.data_cursor.next_index - 1);
   const std::vector<double> epochs = sequence_.Epochs();
@@ -426,8 +464,9 @@ std::vector<StepReport::Domain> Trainer::DomainReports(
                                  .loss = std::nullopt,
                                  .weight = weights[i],
                                  .epochs = epochs[i]};
-    if (samples[i] > 0) {
-      report.loss = loss_sums[i] / static_cast<double>(samples[i] * (options_.sequence_length - 1));
+    if (targets[i] > 0) report.loss = loss_sums[i] / static_cast<double>(targets[i]);
+    if (!heldout_losses.empty() && std::isfinite(heldout_losses[i])) {
+      report.heldout_loss = heldout_losses[i];
     }
     reports.push_back(std::move(report));
   }
@@ -436,7 +475,7 @@ std::vector<StepReport::Domain> Trainer::DomainReports(
 
 void Trainer::SaveCheckpoint() {
   if (result_.checkpoint == checkpoint_writer_.Path(progress_.step)) return;  // is there
-  checkpoint_writer_.Save(progress_, parameters_, exp_avg_, exp_avg_sq_);
+  checkpoint_writer_.Save(progress_, parameters_, exp_avg_, exp_avg_sq_, average_.values());
   result_.checkpoint = checkpoint_writer_.Path(progress_.step);
 }
 

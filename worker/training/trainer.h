@@ -6,8 +6,9 @@
 //   TrainResult result = trainer.Run();
 //
 // Data parallel with ZeRO-1: every rank has the whole model and computes its share of the global
-// batch; each owns a contiguous range of the arenas, for which it keeps optimizer state. The global
-// batch, its order and the gate noise do not depend on the number of ranks.
+// batch; each owns a contiguous range of the arenas, for which it keeps optimizer state. Gradients
+// go to their owners while the backward pass goes on, parameters come back while the next forward
+// pass does. The global batch, its order and the gate noise do not depend on the number of ranks.
 //
 // Every rank makes the same calls. Not thread-safe. Errors are exceptions: NonFiniteLoss,
 // LossSpike, CheckpointError, parallel::CollectiveError, c10::Error, std::exception.
@@ -31,11 +32,14 @@
 #include "worker/training/adamw.h"
 #include "worker/training/checkpoint_writer.h"
 #include "worker/training/dynamic_mixture.h"
+#include "worker/training/global_batch.h"
 #include "worker/training/progress.h"
 #include "worker/training/schedule.h"
+#include "worker/training/state_exchange.h"
 #include "worker/training/step_report.h"
 #include "worker/training/step_statistics.h"
 #include "worker/training/watch.h"
+#include "worker/training/weight_average.h"
 
 namespace moe::training {
 
@@ -63,6 +67,12 @@ class CheckpointError : public std::runtime_error {
   absl::Status status_;
 };
 
+// Losses on held-out text, beside the losses of training.
+struct ValidationOptions {
+  int64_t interval_steps = 0;  // 0: never; else the last step is measured as well
+  int64_t heldout_samples = 16;
+};
+
 struct TrainOptions {
   int64_t steps = 0;
   int64_t sequence_length = 4096;
@@ -77,7 +87,10 @@ struct TrainOptions {
   LearningRateRatios learning_rate_ratios;
   WatchPolicy watch;
   double peak_flops_per_rank = 0;  // of matrix products; 0 where not measured
+  ValidationOptions validation = {};
+  WeightAverageOptions weight_average = {};
   DynamicMixtureOptions dynamic = {};
+  int64_t collective_timeout_ms = 120'000;  // of one operation, the wait for other ranks included
 };
 
 // INVALID_ARGUMENT with value, limit and fix. Cheap; the trainer's constructor calls it as well.
@@ -91,6 +104,9 @@ class TrainObserver {
 
   // Polled once a step, on every rank.
   virtual StopReason stop_requested() = 0;
+  // What the rank does now, on every rank and at every change: "step", "waits for the other ranks",
+  // "held-out losses", "checkpoint". `done` is the number of finished steps.
+  virtual void OnPhase(int64_t done, const std::string& phase) {}
   // After every step; rank 0 only.
   virtual void OnStep(const StepReport& report) = 0;
   // The run goes on, but a person should know: moe.v1.TrainWarning. Rank 0 only.
@@ -114,6 +130,10 @@ struct TrainResult {
   int64_t tokens = 0;      // consumed
   double last_loss = 0;    // of the newest step of this process; 0 where it made none
   std::string checkpoint;  // folder of the last checkpoint written by this process; may be empty
+  // Of gradients and parameters with other ranks, by this process.
+  double exchange_seconds = 0;  // in operations
+  double waited_seconds = 0;    // that a step waited for them
+  int64_t exchanged_bytes = 0;  // sent
 };
 
 class Trainer {
@@ -143,27 +163,31 @@ class Trainer {
   TrainResult Run();
 
  private:
+  // New domain weights where they are due. Returns why to stop.
+  StopReason UpdateMixture();
   // One step: batch, gradient, update, report. Returns why to stop, agreed among the ranks.
   StopReason RunStep();
   // Forward and backward of this rank's micro-batches; gradients are added to the arena. Returns
   // their statistics and this rank's stop reason as the doubles that ranks exchange.
-  std::vector<double> ComputeGradients(const std::vector<sampler::SampleRef>& batch,
-                                       int64_t first_sample);
-  at::Tensor ReadTokens(const std::vector<sampler::SampleRef>& batch, int64_t first) const;
+  std::vector<double> ComputeGradients(const GlobalBatch& batch, int64_t first_sample);
+  at::Tensor OwnedParameters() const;
   std::vector<double> AllGather(const std::vector<double>& mine);
-  // Sums the gradients over ranks into the owned range; returns the norm of the whole.
-  double ReduceGradients();
+  // Waits for the sum of the gradients over ranks; returns the norm of the whole.
+  double GradientNorm();
   // The update, or what the verdict says instead. NonFiniteLoss or LossSpike where that is an end.
   void UpdateOr(const Verdict& verdict, double learning_rate, double gradient_norm);
   void UpdateParameters(double learning_rate, double gradient_norm);
-  [[noreturn]] void StopFor(const Verdict& verdict) const;
+  [[noreturn]] void StopFor(const Verdict& verdict);
   // Restores parameters and moments of the newest checkpoint; step and data cursor go on. False
   // where there is none yet.
   bool Rollback();
   // Tells people of a verdict and of what routing looks like; rank 0 only.
   void Warn(const Verdict& verdict, const std::vector<model::LayerRouting>& routing);
-  std::vector<StepReport::Domain> DomainReports(const std::vector<sampler::SampleRef>& batch,
-                                                const std::vector<double>& sample_loss_sums) const;
+  // Held-out losses per domain after `step`; empty where none are due.
+  std::vector<double> Validate(int64_t step);
+  std::vector<StepReport::Domain> DomainReports(const GlobalBatch& batch,
+                                                const std::vector<double>& sample_loss_sums,
+                                                const std::vector<double>& heldout_losses) const;
   void SaveCheckpoint();
   // After the last step: the run is done when its last checkpoint is.
   StopReason FinishLastCheckpoint();
@@ -179,12 +203,17 @@ class Trainer {
   const parallel::Range owned_;
   const std::vector<DecaySegment> decay_segments_;  // of owned_
   const StatisticsShape statistics_shape_;
-  const double flops_per_token_;
 
   at::Tensor parameters_;  // fp32 [P]
   at::Tensor gradients_;   // fp32 [P]; zero between steps
   at::Tensor exp_avg_;     // fp32 [owned]
   at::Tensor exp_avg_sq_;  // fp32 [owned]
+  StateExchange exchange_;
+  double waited_seconds_ = 0;  // for other ranks, the exchange not included
+  // What has been told of in reports.
+  double reported_seconds_ = 0;
+  int64_t reported_bytes_ = 0;
+  WeightAverage average_;
   DynamicMixture mixture_;
   Progress progress_;
   RoutingWatch routing_watch_;

@@ -57,15 +57,14 @@ class DaemonTest : public ::testing::Test {
   }
 
   pid_t SpawnDaemon(const std::string& log) {
-    const auto pid = StartDetached(
+    const auto daemon = StartDetached(
         {.argv = {MOE_WORKER_PROGRAM, "--coordinator", coordinator_->address(), "--worker-id", "w1",
                   "--state-dir", state_dir_, "--bin-dir", folder_.File("bin"), "--cpu-slots", "2",
                   "--no-speed-probe", "--threads-per-slot", "3", "--metrics-listen", ""},
          .environment = {"PATH=/usr/bin:/bin"},
-         .output_path = folder_.File(log)},
-        [](pid_t) { return absl::OkStatus(); });
-    EXPECT_TRUE(pid.ok()) << pid.status();
-    return *pid;
+         .output_path = folder_.File(log)});
+    EXPECT_TRUE(daemon.ok()) << daemon.status();
+    return daemon->pid;
   }
 
   // Returns when the coordinator has accepted it.
@@ -334,6 +333,36 @@ TEST_F(DaemonTest, Terminated_ExitsCleanlyAndLeavesTheRank) {
   EXPECT_EQ(EndDaemon(SIGTERM), 0);
   EXPECT_TRUE(Runs(rank));
   EXPECT_THAT(DaemonLog(), HasSubstr("running=1 ranks are left running"));
+}
+
+TEST_F(DaemonTest, ProgramThatCannotRun_FailsWithAReason) {
+  StartCoordinator();
+  StartDaemon();
+  // Good when the daemon started, and replaced since.
+  std::filesystem::remove(folder_.File("bin") + "/moe-rank");
+  coordinator_->Start(1, Json::array());
+  WaitForExit(1);
+  ASSERT_THAT(coordinator_->Received(1).reports, SizeIs(1));
+  EXPECT_THAT(coordinator_->Received(1).reports[0].failed().error(),
+              AllOf(HasSubstr("could not start the rank"), HasSubstr("moe-rank")));
+}
+
+TEST_F(DaemonTest, FolderTornByALossOfPower_IsGivenUpAndTheOthersAreTakenOver) {
+  StartCoordinator();
+  StartDaemon();
+  coordinator_->Start(1, {{{"get", "never"}}});
+  coordinator_->Start(2, {{{"get", "go"}}}, /*slot=*/1);
+  const worker::RankProcess torn = Watch(RankPid(1));
+  RankPid(2);
+  KillDaemon();
+  ASSERT_TRUE(ReplaceFile(RunFolder(1) + "/run.json", "").ok());
+  StartDaemon();
+  EXPECT_THAT(coordinator_->RegisteredAttempts(), ::testing::ElementsAre("j1.2"));
+  EXPECT_FALSE(FileExists(RunFolder(1)));
+  EXPECT_TRUE(WaitForEnd(torn)) << "it would run on unseen";
+  Put(2, "go");
+  WaitForExit(2);
+  EXPECT_EQ(coordinator_->Received(2).reports.back().event_case(), RankReport::kFinished);
 }
 
 TEST_F(DaemonTest, StateFolderOfALongPath_Works) {

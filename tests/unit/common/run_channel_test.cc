@@ -174,6 +174,22 @@ TEST_F(RunChannelTest, Lease_RunsOutWithoutAWorker) {
   EXPECT_EQ(WaitForStop(*channel), StopReason::kLeaseExpired);
 }
 
+TEST_F(RunChannelTest, Lease_OfItsWorkerAtTheStart_CountsAndNotTheTtl) {
+  ASSERT_TRUE(MakeDirectories(RunDir() + "/rank-0").ok());
+  ASSERT_TRUE(WriteFileAtomically(RunDir() + "/rank-0/lease", std::to_string(NowMs()) + "\n").ok());
+  auto channel = OpenRank(kLongLeaseMs);
+  EXPECT_EQ(WaitForStop(*channel), StopReason::kLeaseExpired);
+}
+
+TEST_F(RunChannelTest, Lease_FileThatHoldsNoTime_IsRefusedNamingIt) {
+  ASSERT_TRUE(MakeDirectories(RunDir() + "/rank-0").ok());
+  ASSERT_TRUE(WriteFileAtomically(RunDir() + "/rank-0/lease", "soon\n").ok());
+  WriteSpec(kLongLeaseMs);
+  const auto channel = RunChannel::Open({.run_dir = RunDir()});
+  EXPECT_TRUE(absl::IsInvalidArgument(channel.status()));
+  EXPECT_THAT(channel.status().ToString(), ::testing::HasSubstr("rank-0/lease"));
+}
+
 TEST_F(RunChannelTest, Lease_RenewedInTime_OutlivesItsFirstTerm) {
   const int64_t begin_ms = NowMs();
   auto channel = OpenRank(/*lease_ttl_ms=*/400);

@@ -37,7 +37,7 @@ class AccessTest : public testing::Test {
     return token;
   }
 
-  Access access_{[](const std::string&, const absl::Status&) {}};
+  Access access_{{}, [](const Caller&, const std::string&, const absl::Status&) {}};
   std::vector<storage::Batch::Write> writes_;
 };
 

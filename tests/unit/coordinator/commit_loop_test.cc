@@ -62,32 +62,55 @@ TEST_F(CommitLoopTest, TellsOnlyWhatIsDurable) {
   EXPECT_TRUE(was_stored);
 }
 
-TEST_F(CommitLoopTest, ReadsSeeTheChangesBeforeThem) {
+TEST_F(CommitLoopTest, ReadsSeeWhatWasAcknowledgedBefore) {
   loop_->Start(Hooks());
   absl::Notification read;
   bool was_stored = false;
-  loop_->Change([](Turn& turn) { turn.batch.PutRequest("wish", {}); });
-  loop_->Read([&] {
-    was_stored = IsStored("wish");
-    read.Notify();
+  loop_->Change([&](Turn& turn) {
+    turn.batch.PutRequest("wish", {});
+    turn.After([&] {
+      loop_->Read([&] {
+        was_stored = IsStored("wish");
+        read.Notify();
+      });
+    });
   });
   read.WaitForNotification();
   EXPECT_TRUE(was_stored);
+}
+
+TEST_F(CommitLoopTest, ReadsSeeNothingThatIsNotDurable) {
+  int in_memory = 0;
+  std::vector<int> seen;
+  for (int i = 0; i < 3; ++i) {
+    loop_->Change([&](Turn& turn) {
+      ++in_memory;
+      turn.batch.PutRequest("wish", {});
+    });
+    loop_->Read([&] { seen.push_back(in_memory); });
+  }
+  loop_->Start(Hooks());
+  loop_->Stop();
+  EXPECT_EQ(in_memory, 3);
+  EXPECT_EQ(seen, (std::vector<int>{0, 0, 0}));
 }
 
 TEST_F(CommitLoopTest, ChangesThatWaitTogether_ShareOneSync) {
   constexpr int kChanges = 100;
   // Handed in before the loop runs: all are there when it looks.
   int told = 0;
+  int read = 0;
   for (int i = 0; i < kChanges; ++i) {
     loop_->Change([&, i](Turn& turn) {
       turn.batch.PutRequest(std::to_string(i), {});
       turn.After([&] { ++told; });
     });
+    loop_->Read([&] { ++read; });  // reads in between split nothing
   }
   loop_->Start(Hooks());
   loop_->Stop();
   EXPECT_EQ(told, kChanges);
+  EXPECT_EQ(read, kChanges);
   EXPECT_EQ(commits_, 1);
   EXPECT_TRUE(IsStored("99"));
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/status.h"
 #include "coordinator/artefact_files.h"
 #include "coordinator/catalog.h"
@@ -85,6 +86,11 @@ class InlineFileWork final : public FileWork {
   }
   // From now on work waits until Release, as if the disk were slow.
   void Hold() { held_ = true; }
+  // What waits is lost, as with the process.
+  void Drop() {
+    held_ = false;
+    waiting_.clear();
+  }
   void Release() {
     held_ = false;
     for (auto& work : std::exchange(waiting_, {})) work();
@@ -100,6 +106,10 @@ class FakeFiles final : public ArtefactFiles {
   absl::Status Check(const v1::ArtefactWritten& written) const override {
     const auto it = bad_.find(written.path());
     return it == bad_.end() ? absl::OkStatus() : it->second;
+  }
+  absl::StatusOr<std::vector<std::string>> List(const std::string& folder) const override {
+    if (!FileExists(folder)) return std::vector<std::string>();
+    return ListDirectory(folder);
   }
   void Remove(const std::string& folder) const override { removed_.push_back(folder); }
   void RemoveOthers(const std::string& attempt_dir,
@@ -117,14 +127,24 @@ class CountingObserver final : public SupervisorObserver {
   void OnReplayMismatch(const v1::Job&) override { ++replay_mismatches; }
   void OnCheckpointFailed(const v1::Job&) override { ++checkpoint_failures; }
   void OnStaleMessage() override { ++stale_messages; }
+  void OnSchedulePass(double) override { ++schedule_passes; }
   int replay_mismatches = 0;
   int checkpoint_failures = 0;
   int stale_messages = 0;
+  int schedule_passes = 0;
 };
 
 // Says that every path is good and no artefact is in the catalogue.
 class AgreeableFacts final : public SpecFacts {
  public:
+  AgreeableFacts() = default;
+  AgreeableFacts(const QueueTree* queues, JobTable* jobs) : queues_(queues), jobs_(jobs) {}
+  const QueueTree& queues() const override {
+    return queues_ == nullptr ? SpecFacts::queues() : *queues_;
+  }
+  bool HasJob(const std::string& job_id) const override {
+    return jobs_ != nullptr && jobs_->Find(job_id) != nullptr;
+  }
   bool HoldsModel(const std::string& path) const override { return path.ends_with(".gguf"); }
   absl::StatusOr<ModelFacts> ReadModel(const std::string&) const override {
     return ModelFacts{
@@ -135,6 +155,10 @@ class AgreeableFacts final : public SpecFacts {
     return absl::OkStatus();
   }
   const v1::Artefact* FindArtefact(const std::string&) const override { return nullptr; }
+
+ private:
+  const QueueTree* queues_ = nullptr;
+  JobTable* jobs_ = nullptr;
 };
 
 inline v1::JobSpec PrepareJob(const std::string& name) {
@@ -201,21 +225,26 @@ class CoreFixture : public ::testing::Test {
     queue_ = std::make_unique<InlineQueue>(store_.get(), &clock_,
                                            [this](Turn& turn) { supervisor_->BeforeCommit(turn); });
     sampler_ = std::make_unique<DomainSampler>(store_.get(), jobs_.get());
-    supervisor_ =
-        std::make_unique<Supervisor>(Supervisor::Options{.artefact_root = folder_ / "artefacts"},
-                                     Supervisor::Parts{.store = store_.get(),
-                                                       .jobs = jobs_.get(),
-                                                       .catalog = catalog_.get(),
-                                                       .sampler = sampler_.get(),
-                                                       .workers = workers_.get(),
-                                                       .files = &files_,
-                                                       .file_work = &file_work_,
-                                                       .queue = queue_.get(),
-                                                       .observer = &observer_});
+    supervisor_ = std::make_unique<Supervisor>(
+        Supervisor::Options{.artefact_root = folder_ / "artefacts"},
+        Supervisor::Parts{.store = store_.get(),
+                          .jobs = jobs_.get(),
+                          .catalog = catalog_.get(),
+                          .sampler = sampler_.get(),
+                          .workers = workers_.get(),
+                          .files = &files_,
+                          .file_work = &file_work_,
+                          .queue = queue_.get(),
+                          .observer = &observer_,
+                          .queue_tree = &queue_tree_,
+                          .look_up = [this](const auto&) {
+                            return std::make_shared<AgreeableFacts>(&queue_tree_, jobs_.get());
+                          }});
+    ASSERT_TRUE(workers_->Load(*store_).ok());
     ASSERT_TRUE(jobs_->Load().ok());
     ASSERT_TRUE(catalog_->Load().ok());
     ASSERT_TRUE(sampler_->Load().ok());
-    ASSERT_TRUE(supervisor_->Load(clock_.MonotonicMillis()).ok());
+    ASSERT_TRUE(supervisor_->Load(clock_.UnixMillis(), clock_.MonotonicMillis()).ok());
   }
 
   void CloseCore() {
@@ -254,7 +283,7 @@ class CoreFixture : public ::testing::Test {
         answer = **known;
         return;
       }
-      const auto complete = CompletePipeline(jobs, AgreeableFacts());
+      const auto complete = CompletePipeline(jobs, AgreeableFacts(&queue_tree_, jobs_.get()));
       if (!complete.ok()) {
         answer = complete.status();
         return;
@@ -294,6 +323,7 @@ class CoreFixture : public ::testing::Test {
 
   // --- time
 
+  ScheduleView::Now Now() const { return {clock_.UnixMillis(), clock_.MonotonicMillis()}; }
   void Advance(int64_t millis) {
     clock_.Advance(millis);
     queue_->Change([](Turn&) {});
@@ -441,6 +471,7 @@ class CoreFixture : public ::testing::Test {
   FakeFiles files_;
   InlineFileWork file_work_;
   CountingObserver observer_;
+  QueueTree queue_tree_;  // what a test sets before it opens the core again
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<JobTable> jobs_;
   std::unique_ptr<Catalog> catalog_;

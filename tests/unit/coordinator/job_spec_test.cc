@@ -115,6 +115,67 @@ TEST(JobSpecTest, GoodPipeline_GetsDefaultsAndNeeds) {
   EXPECT_EQ((*complete)[0].spec.prepare().output(), "corpus");
 }
 
+// A pipeline whose dataset holds conversations and whose third job tunes on it.
+Pipeline Finetuning() {
+  Pipeline p;
+  p.jobs[0].mutable_prepare()->mutable_conversations();
+  v1::TrainSpec spec = p.train();
+  spec.clear_steps();
+  *p.jobs[2].mutable_finetune() = spec;
+  return p;
+}
+
+TEST(CompletePipeline, Finetune_GetsThePublishedDefaults) {
+  const Pipeline p = Finetuning();
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << ToString(complete.status());
+  EXPECT_EQ((*complete)[0].spec.prepare().conversations().max_tokens(), 2048);
+  const v1::TrainSpec& spec = (*complete)[2].spec.finetune();
+  EXPECT_EQ(spec.epochs(), 2);
+  EXPECT_EQ(spec.steps(), 0);
+  EXPECT_EQ(spec.optimizer().learning_rate(), 2e-5);
+  EXPECT_EQ(spec.optimizer().final_learning_rate_ratio(), 0);
+  EXPECT_EQ(spec.optimizer().weight_decay(), 0);
+  EXPECT_FALSE(spec.optimizer().has_warmup_steps()) << "3 % of steps that only the rank knows";
+  ASSERT_EQ(spec.optimizer().groups_size(), 1);
+  EXPECT_EQ(spec.optimizer().groups(0).parameters(), "gates");
+  EXPECT_EQ(spec.optimizer().groups(0).learning_rate_ratio(), 0);
+  EXPECT_EQ(spec.global_batch_samples(), 128);
+  EXPECT_EQ(spec.sequence_length(), 2048);
+  EXPECT_EQ(spec.mixture().preset(), "proportional");
+  EXPECT_EQ(OutputKind((*complete)[2].spec), v1::ARTEFACT_KIND_CHECKPOINT);
+  EXPECT_EQ(KindName((*complete)[2].spec), "finetune");
+}
+
+TEST(CompletePipeline, Finetune_RefusesWhatIsForTrainJobs) {
+  const auto problem = [](auto change) {
+    Pipeline p = Finetuning();
+    change(*p.jobs[2].mutable_finetune());
+    return ToString(CompletePipeline(p.jobs, p.facts).status());
+  };
+  EXPECT_THAT(problem([](v1::TrainSpec& s) {
+                s.set_steps(3);
+                s.set_epochs(1);
+              }),
+              testing::HasSubstr("steps=3 and epochs=1 are both given"));
+  EXPECT_THAT(problem([](v1::TrainSpec& s) { s.set_epochs(0); }), testing::HasSubstr("epochs=0"));
+  EXPECT_THAT(problem([](v1::TrainSpec& s) { s.set_start("random"); }),
+              testing::HasSubstr("start='random'"));
+  EXPECT_THAT(problem([](v1::TrainSpec& s) { s.mutable_mixture()->mutable_dynamic(); }),
+              testing::HasSubstr("mixture.dynamic is for train jobs"));
+}
+
+TEST(CompletePipeline, RopeScaling_MakesRoomForLongerSequences) {
+  Pipeline p;
+  p.train().set_sequence_length(2 * 8192);
+  EXPECT_THAT(ToString(CompletePipeline(p.jobs, p.facts).status()),
+              testing::HasSubstr("sequence_length=16384 is above the context"));
+  p.train().mutable_rope_scaling()->set_type("dynamic");
+  p.train().mutable_rope_scaling()->set_factor(2);
+  EXPECT_TRUE(CompletePipeline(p.jobs, p.facts).ok())
+      << ToString(CompletePipeline(p.jobs, p.facts).status());
+}
+
 TEST(JobSpecTest, CalibratedConstruct_GetsDefaultsAndReadsTheDataset) {
   Pipeline p;
   p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");
@@ -127,10 +188,44 @@ TEST(JobSpecTest, CalibratedConstruct_GetsDefaultsAndReadsTheDataset) {
   EXPECT_EQ(calibrate.shared_experts(), 2);
   EXPECT_DOUBLE_EQ(calibrate.active_ffn_share(), 0.325);
   EXPECT_TRUE(calibrate.compensate());
+  EXPECT_TRUE(calibrate.has_fit_experts());
+  EXPECT_FALSE(calibrate.fit_experts());
   EXPECT_TRUE(calibrate.has_mean_vector());
   EXPECT_FALSE(spec.construct().learn_scale());
   EXPECT_EQ((*complete)[1].needs, (std::vector<int>{0})) << "the dataset's job comes first";
   EXPECT_EQ(InputsOf(spec).count("calibrate.dataset"), 1u);
+}
+
+TEST(JobSpecTest, FiltersOfPrepare_GetTheSharesAndDomainsOfThePaper) {
+  Pipeline p;
+  p.prepare().mutable_domains(0)->set_name("c4");
+  p.prepare().mutable_domains(1)->set_name("github");
+  p.prepare().add_filters()->set_score("fluency");
+  p.prepare().add_filters()->set_score("advertisement");
+  p.prepare().mutable_near_duplicates();
+  p.prepare().mutable_language()->add_languages("en");
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  const v1::PrepareSpec& prepare = (*complete)[0].spec.prepare();
+  EXPECT_EQ(prepare.filters(0).drop(), 0.15);
+  EXPECT_EQ(prepare.filters(1).drop(), 0.5);
+  for (const v1::ScoreFilter& filter : prepare.filters()) {
+    EXPECT_THAT(filter.domains(), ::testing::ElementsAre("c4"));
+  }
+  EXPECT_EQ(prepare.near_duplicates().similarity(), 0.8);
+  EXPECT_EQ(prepare.language().min_share(), 0.5);
+  EXPECT_THAT(prepare.language().domains(), ::testing::ElementsAre("c4")) << "not source code";
+}
+
+TEST(JobSpecTest, KnownScoresOfPrepare_AreAnInput) {
+  Pipeline p;
+  p.facts.artefacts["scored:1"] = Dataset(49152);
+  p.prepare().mutable_scores_from()->set_artefact("scored:1");
+  p.prepare().add_filters()->set_score("fluency");
+  p.prepare().mutable_filters(0)->add_domains("books");
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ(InputsOf((*complete)[0].spec).at("scores_from").artefact(), "scored:1");
 }
 
 TEST(JobSpecTest, Export_OfADenseModel_IsLlamaByDefault) {
@@ -176,6 +271,24 @@ TEST(JobSpecTest, DynamicMixture_DecidesEvery2500MillionTokensAndNeedsItsReferen
   EXPECT_TRUE(CompletePipeline(again, p.facts).ok());
 }
 
+v1::Artefact Checkpoint(int64_t step) {
+  v1::Artefact artefact;
+  artefact.set_name("trained");
+  artefact.set_version(3);
+  artefact.set_kind(v1::ARTEFACT_KIND_CHECKPOINT);
+  artefact.set_step(step);
+  return artefact;
+}
+
+TEST(JobSpecTest, Continue_FromACheckpointBeforeTheLastStep_IsTaken) {
+  Pipeline p;
+  p.facts.artefacts["trained:3"] = Checkpoint(39);
+  p.train().set_start("continue");
+  p.train().mutable_model()->set_artefact("trained:3");
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+}
+
 struct BadCase {
   const char* name;
   std::function<void(Pipeline&)> change;
@@ -209,10 +322,97 @@ INSTANTIATE_TEST_SUITE_P(
                 {"job 'construct'", "needs 'corpsu'", "did you mean 'corpus'?"}},
         BadCase{"Cycle", [](Pipeline& p) { p.jobs[0].add_needs("train"); },
                 {"corpus -> train -> corpus"}},
+        BadCase{"CycleOfOutcomes", [](Pipeline& p) { p.jobs[0].add_after_any("train"); },
+                {"waits for itself", "corpus -> train -> corpus"}},
+        BadCase{"UnknownOutcome", [](Pipeline& p) { p.jobs[1].add_after_not_ok("corpsu"); },
+                {"after_not_ok: 'corpsu'", "nor the id of an earlier one",
+                 "did you mean 'corpus'?"}},
+        BadCase{"MustSucceedAndFail",
+                [](Pipeline& p) {
+                  p.jobs[1].add_needs("corpus");
+                  p.jobs[1].add_after_not_ok("corpus");
+                },
+                {"'corpus' must fail and must succeed as well"}},
+        BadCase{"UnknownQueue", [](Pipeline& p) { p.jobs[0].set_queue("defaultt"); },
+                {"queue='defaultt' is not known", "did you mean 'default'?"}},
+        BadCase{"MemoryOfNothing",
+                [](Pipeline& p) { p.jobs[0].mutable_resources()->set_memory_gib(-1); },
+                {"resources.memory_gib=-1"}},
+        BadCase{"TimeLimit", [](Pipeline& p) { p.jobs[0].set_time_limit_seconds(-5); },
+                {"time_limit_seconds=-5"}},
+        BadCase{"NoticeLongerThanHalf",
+                [](Pipeline& p) {
+                  p.jobs[0].set_time_limit_seconds(60);
+                  p.jobs[0].set_time_limit_notice_seconds(31);
+                },
+                {"time_limit_notice_seconds=31", "0 to 30"}},
+        BadCase{"NoticeOfNothing",
+                [](Pipeline& p) { p.jobs[0].set_time_limit_notice_seconds(31); },
+                {"without a time limit"}},
+        BadCase{"UserRetries", [](Pipeline& p) { p.jobs[0].set_max_user_retries(-1); },
+                {"max_user_retries=-1"}},
+        BadCase{"ArrayOfNothing", [](Pipeline& p) { p.jobs[1].mutable_array(); },
+                {"array.size=0", "1 to 100000"}},
+        BadCase{"BadElement",
+                [](Pipeline& p) {
+                  v1::ArrayField& field = *p.jobs[1].mutable_array()->add_fields();
+                  field.set_field("construct.num_experts");
+                  field.add_values("8");
+                  field.add_values("7");
+                },
+                {"construct-1", "num_experts=7 does not divide"}},
+        BadCase{"LabelWithEquals",
+                [](Pipeline& p) { (*p.jobs[0].mutable_labels())["a=b"] = "c"; },
+                {"labels.a=b", "no '='"}},
         BadCase{"Priority", [](Pipeline& p) { p.jobs[0].set_priority(1001); },
                 {"priority=1001", "-1000 to 1000"}},
         BadCase{"SlotsOfPrepare", [](Pipeline& p) { p.jobs[0].mutable_resources()->set_slots(2); },
-                {"resources.slots=2", "only train"}},
+                {"resources.slots=2", "only train and finetune"}},
+        BadCase{"UnknownScore", [](Pipeline& p) { p.prepare().add_filters()->set_score("fluent"); },
+                {"filters.score='fluent'", "did you mean 'fluency'?"}},
+        BadCase{"FilterWithoutDomain",
+                [](Pipeline& p) { p.prepare().add_filters()->set_score("fluency"); },
+                {"the filter by fluency has no domain", "commoncrawl and c4"}},
+        BadCase{"FilterOfUnknownDomain",
+                [](Pipeline& p) {
+                  p.prepare().add_filters()->set_score("fluency");
+                  p.prepare().mutable_filters(0)->add_domains("book");
+                },
+                {"filters.domains='book'", "did you mean 'books'?"}},
+        BadCase{"FilterTwice",
+                [](Pipeline& p) {
+                  for (int i = 0; i < 2; ++i) {
+                    p.prepare().add_filters()->set_score("fluency");
+                    p.prepare().mutable_filters(i)->add_domains("books");
+                  }
+                },
+                {"'books' is filtered by fluency twice"}},
+        BadCase{"FilterDropsNearlyAll",
+                [](Pipeline& p) {
+                  p.prepare().add_filters()->set_score("fluency");
+                  p.prepare().mutable_filters(0)->set_drop(0.96);
+                },
+                {"filters.drop=0.96", "0 to 0.95"}},
+        BadCase{"SimilarityTooLow",
+                [](Pipeline& p) { p.prepare().mutable_near_duplicates()->set_similarity(0.2); },
+                {"near_duplicates.similarity=0.2", "0.5 to 1"}},
+        BadCase{"LanguageMissing", [](Pipeline& p) { p.prepare().mutable_language(); },
+                {"language.languages is empty"}},
+        BadCase{"LanguageNoCode",
+                [](Pipeline& p) { p.prepare().mutable_language()->add_languages("English"); },
+                {"language.languages='English'", "two letters"}},
+        BadCase{"MaxBelowMin",
+                [](Pipeline& p) {
+                  p.prepare().set_min_characters(10);
+                  p.prepare().set_max_characters(5);
+                },
+                {"max_characters=5 is below min_characters=10"}},
+        BadCase{"ScoresWithoutFilter",
+                [](Pipeline& p) {
+                  p.facts.artefacts["scored:1"] = Dataset(49152);
+                  p.prepare().mutable_scores_from()->set_artefact("scored:1");
+                },
+                {"scores_from is of no use without filters"}},
         BadCase{"ExpertsDoNotDivide", [](Pipeline& p) { p.construct().set_num_experts(7); },
                 {"job 'construct'", "num_experts=7 does not divide the FFN width 1536",
                  "2, 3, 4, 6, 8, 12, 16"}},
@@ -281,6 +481,82 @@ INSTANTIATE_TEST_SUITE_P(
                 {"clustering.metric='cosin'", "did you mean 'cosine'?"}},
         BadCase{"UnknownGate", [](Pipeline& p) { p.construct().set_gate_network("mpl"); },
                 {"gate_network='mpl'", "mlp, linear"}},
+        BadCase{"SwitchToTwoExperts",
+                [](Pipeline& p) {
+                  p.construct().set_gate("switch");
+                  p.construct().set_top_k(2);
+                },
+                {"top_k=2", "gate=switch", "use top_k=1"}},
+        BadCase{"CapacityWithoutSwitch",
+                [](Pipeline& p) { p.construct().set_capacity_factor(1.25); },
+                {"capacity_factor=1.25 has no meaning with gate='noisy-top-k'"}},
+        BadCase{"NegativeCapacity",
+                [](Pipeline& p) {
+                  p.construct().set_gate("switch");
+                  p.construct().set_top_k(1);
+                  p.construct().set_capacity_factor(-1);
+                },
+                {"capacity_factor=-1", "0 or more"}},
+        BadCase{"GateThatIsNotThere", [](Pipeline& p) { p.construct().set_gate("swich"); },
+                {"gate='swich'", "did you mean 'switch'?"}},
+        BadCase{"SwitchForAPrunedModel",
+                [](Pipeline& p) {
+                  p.construct().set_method("prune-random");
+                  p.construct().set_gate("switch");
+                },
+                {"gate has no meaning with method='prune-random'", "make experts"}},
+        BadCase{"CalibrateASwitch",
+                [](Pipeline& p) {
+                  p.construct().set_gate("switch");
+                  p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");
+                },
+                {"gate=switch has no meaning with calibrate"}},
+        BadCase{"TrainedGateWithoutText",
+                [](Pipeline& p) { p.construct().set_gate_init("trained"); },
+                {"gate_init=trained", "gate_training.dataset is missing"}},
+        BadCase{"TrainedGateByAnUnknownTeacher",
+                [](Pipeline& p) {
+                  p.construct().set_gate_init("trained");
+                  v1::GateTraining& training = *p.construct().mutable_gate_training();
+                  training.mutable_dataset()->set_artefact("corpus");
+                  training.set_teacher("l3");
+                },
+                {"gate_training.teacher", "l3", "positive"}},
+        BadCase{"GateTrainingOfARandomGate",
+                [](Pipeline& p) {
+                  p.construct().mutable_gate_training()->mutable_dataset()->set_artefact("corpus");
+                },
+                {"gate_training has no meaning", "gate_init=trained"}},
+        BadCase{"CalibrateAPrunedModel",
+                [](Pipeline& p) {
+                  p.construct().set_method("prune-random");
+                  p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");
+                },
+                {"calibrate has no meaning with method='prune-random'", "make experts"}},
+        BadCase{"CalibrateWithAScale",
+                [](Pipeline& p) {
+                  p.construct().set_score_scale_factor(4);
+                  p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");
+                },
+                {"score_scale_factor has no meaning with calibrate"}},
+        BadCase{"CalibrateTwoChoicesOfLayers",
+                [](Pipeline& p) {
+                  p.construct().add_layers(1);
+                  v1::Calibration& calibrate = *p.construct().mutable_calibrate();
+                  calibrate.mutable_dataset()->set_artefact("corpus");
+                  calibrate.set_active_ffn_share(0.5);
+                },
+                {"calibrate.active_ffn_share=0.5", "layers=[1]", "give one of them"}},
+        BadCase{"CalibrateSharedTwice",
+                [](Pipeline& p) {
+                  p.construct().set_method("sharing-inter");
+                  p.construct().mutable_importance()->mutable_dataset()->set_artefact("corpus");
+                  p.construct().set_num_experts(14);
+                  v1::Calibration& calibrate = *p.construct().mutable_calibrate();
+                  calibrate.mutable_dataset()->set_artefact("corpus");
+                  calibrate.set_shared_experts(1);
+                },
+                {"calibrate.shared_experts=1", "num_shared_experts=2", "leave it out"}},
         BadCase{"CalibrateWithoutDataset", [](Pipeline& p) { p.construct().mutable_calibrate(); },
                 {"job 'construct'", "calibrate.dataset"}},
         BadCase{"SharedExpertsNotBelowTopK",
@@ -362,8 +638,66 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"WindowTooShort",
                 [](Pipeline& p) { p.train().mutable_watch()->set_window_steps(4); },
                 {"watch.window_steps=4", "8 to 10000"}},
+        BadCase{"EpochsOfATrainJob", [](Pipeline& p) { p.train().set_epochs(1); },
+                {"epochs is for finetune jobs"}},
+        BadCase{"ValidationNever",
+                [](Pipeline& p) { p.train().mutable_validation()->set_interval_steps(0); },
+                {"validation.interval_steps=0", "1 or more"}},
+        BadCase{"AverageThatForgetsNothing",
+                [](Pipeline& p) { p.train().mutable_weight_average()->set_decay(1.0); },
+                {"weight_average.decay=1", "0 to 0.9999999"}},
+        BadCase{"UnknownRopeScaling",
+                [](Pipeline& p) {
+                  p.train().mutable_rope_scaling()->set_type("ntk");
+                  p.train().mutable_rope_scaling()->set_factor(2);
+                },
+                {"rope_scaling.type='ntk'", "linear, dynamic, llama3"}},
+        BadCase{"RopeScalingWithoutFactor",
+                [](Pipeline& p) { p.train().mutable_rope_scaling()->set_type("linear"); },
+                {"rope_scaling.factor is missing"}},
+        BadCase{"FrequenciesOfLinearRope",
+                [](Pipeline& p) {
+                  p.train().mutable_rope_scaling()->set_type("linear");
+                  p.train().mutable_rope_scaling()->set_factor(2);
+                  p.train().mutable_rope_scaling()->set_low_freq_factor(1);
+                },
+                {"low_freq_factor", "for llama3, not for linear"}},
+        BadCase{"RunningTextForFinetune",
+                [](Pipeline& p) { *p.jobs[2].mutable_finetune() = v1::TrainSpec(p.train()); },
+                {"finetune needs conversations"}},
+        BadCase{"ConversationsForTrain",
+                [](Pipeline& p) { p.jobs[0].mutable_prepare()->mutable_conversations(); },
+                {"train needs running text"}},
+        BadCase{"UnknownTemplate",
+                [](Pipeline& p) {
+                  p.jobs[0].mutable_prepare()->mutable_conversations()->set_template_("alpaca");
+                },
+                {"conversations.template='alpaca'", "vicuna"}},
+        BadCase{"ShortConversations",
+                [](Pipeline& p) {
+                  p.jobs[0].mutable_prepare()->mutable_conversations()->set_max_tokens(8);
+                },
+                {"conversations.max_tokens=8", "16 or more"}},
+        BadCase{"UnknownWeights",
+                [](Pipeline& p) { p.jobs[4].mutable_export_()->set_weights("best"); },
+                {"weights='best'", "latest, average"}},
         BadCase{"UnknownStart", [](Pipeline& p) { p.train().set_start("scratch"); },
                 {"start='scratch'", "pretrained, random"}},
+        BadCase{"ContinueFromAModel", [](Pipeline& p) { p.train().set_start("continue"); },
+                {"start='continue'", "model is a model", "checkpoint"}},
+        BadCase{"ContinueFromAPath",
+                [](Pipeline& p) {
+                  p.train().set_start("continue");
+                  p.train().mutable_model()->set_path("/models/smollm2.gguf");
+                },
+                {"start='continue'", "model is a path", "checkpoint"}},
+        BadCase{"ContinueAtTheEnd",
+                [](Pipeline& p) {
+                  p.facts.artefacts["trained:3"] = Checkpoint(40);
+                  p.train().set_start("continue");
+                  p.train().mutable_model()->set_artefact("trained:3");
+                },
+                {"steps=40", "at step 40 already", "more steps"}},
         BadCase{"UnknownArtefact",
                 [](Pipeline& p) { p.train().mutable_model()->set_artefact("meo"); },
                 {"model='meo'", "catalogue", "did you mean 'moe'?"}},

@@ -18,7 +18,8 @@ TEST(JobStateTest, NextState_IsThePictureInTheProto) {
   using S = v1::JobState;
   const std::map<S, std::set<S>> expected = {
       {v1::JOB_STATE_PENDING,
-       {v1::JOB_STATE_QUEUED, v1::JOB_STATE_CANCELLED, v1::JOB_STATE_FAILED}},
+       {v1::JOB_STATE_QUEUED, v1::JOB_STATE_CANCELLED, v1::JOB_STATE_FAILED,
+        v1::JOB_STATE_SUCCEEDED}},  // an array, when its last element has ended
       // FAILED: an input has gone between the submission and the placement.
       {v1::JOB_STATE_QUEUED,
        {v1::JOB_STATE_STARTING, v1::JOB_STATE_CANCELLED, v1::JOB_STATE_FAILED,
@@ -48,15 +49,18 @@ TEST(JobStateTest, NextState_IsThePictureInTheProto) {
 
 TEST(JobStateTest, DecideAfter_RetriesWhatAnotherAttemptMayCure) {
   const std::map<v1::Cause, AfterCause> expected = {
-      {v1::CAUSE_BAD_INPUT, AfterCause::kFail},
-      {v1::CAUSE_NON_FINITE_LOSS, AfterCause::kFail},
-      {v1::CAUSE_LOSS_SPIKE, AfterCause::kFail},
-      {v1::CAUSE_OUT_OF_MEMORY, AfterCause::kFail},
-      {v1::CAUSE_RANK_DIED, AfterCause::kRetryCounted},
-      {v1::CAUSE_WORKER_LOST, AfterCause::kRetryCounted},
-      {v1::CAUSE_COLLECTIVE_FAILED, AfterCause::kRetryCounted},
-      {v1::CAUSE_STORAGE, AfterCause::kRetryCounted},
-      {v1::CAUSE_INTERNAL, AfterCause::kRetryCounted},
+      {v1::CAUSE_BAD_INPUT, AfterCause::kRetryUser},
+      {v1::CAUSE_NON_FINITE_LOSS, AfterCause::kRetryUser},
+      {v1::CAUSE_LOSS_SPIKE, AfterCause::kRetryUser},
+      {v1::CAUSE_OUT_OF_MEMORY, AfterCause::kRetryUser},
+      {v1::CAUSE_RANK_DIED, AfterCause::kRetryInfrastructure},
+      {v1::CAUSE_WORKER_LOST, AfterCause::kRetryInfrastructure},
+      {v1::CAUSE_COLLECTIVE_FAILED, AfterCause::kRetryInfrastructure},
+      {v1::CAUSE_STORAGE, AfterCause::kRetryInfrastructure},
+      {v1::CAUSE_INTERNAL, AfterCause::kRetryInfrastructure},
+      {v1::CAUSE_HUNG, AfterCause::kRetryInfrastructure},
+      {v1::CAUSE_TIME_LIMIT, AfterCause::kFail},
+      {v1::CAUSE_NOT_NEEDED, AfterCause::kFail},
       {v1::CAUSE_DRAINED, AfterCause::kRetryUncounted},
       {v1::CAUSE_PREEMPTED, AfterCause::kRetryUncounted},
       {v1::CAUSE_LEASE_EXPIRED, AfterCause::kRetryUncounted},

@@ -144,5 +144,107 @@ TEST_F(JobTableTest, Needs_Failed_FailAllThatFollows) {
   EXPECT_EQ(State("j2"), v1::JOB_STATE_QUEUED);
 }
 
+// A job, and three that wait for its end in different ways.
+std::vector<v1::JobSpec> WithFollowers(const std::string& first) {
+  v1::JobSpec ok = PrepareJob("ok"), any = PrepareJob("any"), not_ok = PrepareJob("not-ok");
+  ok.add_after_ok(first);
+  any.add_after_any(first);
+  not_ok.add_after_not_ok(first);
+  return {ok, any, not_ok};
+}
+
+TEST_F(JobTableTest, Outcomes_Success_RunsWhatWaitsForIt) {
+  std::vector<v1::JobSpec> jobs = WithFollowers("first");
+  jobs.insert(jobs.begin(), PrepareJob("first"));
+  ASSERT_TRUE(Submit(jobs, "w").ok());
+  EXPECT_EQ(State("j2"), v1::JOB_STATE_PENDING);
+  EXPECT_EQ(State("j4"), v1::JOB_STATE_PENDING);
+  Connect("w1", 1);
+  RunToSuccess("w1", "j1");
+  EXPECT_EQ(State("j2"), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(State("j4"), v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(Job("j4").cause(), v1::CAUSE_NOT_NEEDED);
+  EXPECT_EQ(Job("j4").reason(), "was to run only if j1 ('first') did not succeed, and it did");
+}
+
+TEST_F(JobTableTest, Outcomes_Failure_RunsWhatWaitsForThat) {
+  std::vector<v1::JobSpec> jobs = WithFollowers("first");
+  jobs.insert(jobs.begin(), PrepareJob("first"));
+  ASSERT_TRUE(Submit(jobs, "w").ok());
+  ASSERT_TRUE(Cancel("j1").ok());
+  EXPECT_EQ(State("j2"), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(Job("j2").cause(), v1::CAUSE_NEED_FAILED);
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(State("j4"), v1::JOB_STATE_QUEUED);
+}
+
+TEST_F(JobTableTest, Outcomes_OfAJobThatEndedLongAgo_AreKnownAtOnce) {
+  ASSERT_TRUE(Submit({PrepareJob("first")}, "a").ok());
+  ASSERT_TRUE(Cancel("j1").ok());
+  RestartCoordinator();
+  const auto answer = Submit(WithFollowers("j1"), "b");
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->jobs(0).state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(answer->jobs(1).state(), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(answer->jobs(2).state(), v1::JOB_STATE_QUEUED);
+}
+
+TEST_F(JobTableTest, Outcomes_SurviveARestartInBetween) {
+  std::vector<v1::JobSpec> jobs = WithFollowers("first");
+  jobs.insert(jobs.begin(), PrepareJob("first"));
+  ASSERT_TRUE(Submit(jobs, "w").ok());
+  RestartCoordinator();
+  ASSERT_TRUE(Cancel("j1").ok());
+  EXPECT_EQ(State("j3"), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(State("j4"), v1::JOB_STATE_QUEUED);
+}
+
+TEST_F(JobTableTest, List_FiltersByLabelQueueAndUser) {
+  v1::JobSpec a = PrepareJob("a"), b = PrepareJob("b");
+  (*a.mutable_labels())["team"] = "search";
+  (*a.mutable_labels())["stage"] = "one";
+  (*b.mutable_labels())["team"] = "ads";
+  ASSERT_TRUE(Submit({a, b}, "w").ok());
+  const auto names = [&](const v1::ListJobsRequest& request) {
+    const v1::ListJobsResponse page = jobs_->List(request, 10, UINT64_MAX);
+    std::string text;
+    for (const v1::Job& job : page.jobs()) text += job.spec().name() + " ";
+    return text;
+  };
+  v1::ListJobsRequest request;
+  (*request.mutable_labels())["team"] = "search";
+  EXPECT_EQ(names(request), "a ");
+  (*request.mutable_labels())["stage"] = "two";
+  EXPECT_EQ(names(request), "") << "all labels are to be there";
+  request.Clear();
+  request.set_user("someone");
+  EXPECT_EQ(names(request), "b a ");
+  request.set_user("another");
+  EXPECT_EQ(names(request), "");
+  request.Clear();
+  request.set_queue("default");
+  EXPECT_EQ(names(request), "b a ");
+  request.set_queue("def");
+  EXPECT_EQ(names(request), "");
+}
+
+TEST_F(JobTableTest, Etag_ChangesWithTheJobAndNotWithItsProgress) {
+  ASSERT_TRUE(Submit({PrepareJob("a")}, "w").ok());
+  const std::string submitted = Job("j1").etag();
+  EXPECT_FALSE(submitted.empty());
+  Connect("w1", 1);
+  const std::string placed = Job("j1").etag();
+  EXPECT_NE(placed, submitted);
+  RankOutbox rank{.worker = "w1", .job = "j1"};
+  Started(rank);
+  const std::string running = Job("j1").etag();
+  v1::RankReport report;
+  report.mutable_progress()->set_done(7);
+  Report(rank, report);
+  EXPECT_EQ(Job("j1").progress().done(), 7);
+  EXPECT_EQ(Job("j1").etag(), running);
+}
+
 }  // namespace
 }  // namespace moe::coordinator

@@ -25,8 +25,11 @@ v1::StepReport StepWithRouting() {
   step.set_step(2);
   step.set_loss(14.5);
   step.set_tokens(8192);
+  step.set_tokens_per_second(2048);
+  step.set_step_seconds(2);
   v1::LayerRouting& layer = *step.add_routing();
   for (const int64_t load : {6, 2, 4, 4}) layer.add_load(load);
+  layer.set_dropped(4);
   v1::DomainCount& books = *step.add_domains();
   books.set_domain("books");
   books.set_samples(3);
@@ -50,10 +53,34 @@ TEST(CoordinatorMetricsTest, Step_ExportsTheCurveAndTheRouting) {
   EXPECT_THAT(page,
               HasSubstr("moe_router_load_ratio{expert=\"0\",job_name=\"train\",layer=\"0\"} 1.5"));
   EXPECT_THAT(page, HasSubstr("moe_router_load_cv_ratio{job_name=\"train\",layer=\"0\"} 0.3535"));
+  EXPECT_THAT(page, HasSubstr("moe_router_dropped_ratio{job_name=\"train\",layer=\"0\"} 0.25"));
   EXPECT_THAT(
       page, HasSubstr("moe_sampler_domain_weight_ratio{domain=\"books\",job_name=\"train\"} 0.75"));
   EXPECT_THAT(page, HasSubstr("moe_checkpoint_save_failures_total{job_name=\"train\"} 0"));
   EXPECT_THAT(page, Not(HasSubstr("instance=")));
+}
+
+TEST(CoordinatorMetricsTest, Sharing_ShowsQueuesAndWhereTimeWent) {
+  CoordinatorMetrics metrics({});
+  v1::Queue queue;
+  queue.set_name("research");
+  queue.set_quota_slots(6);
+  queue.set_used_slots(8);
+  queue.set_queued_jobs(3);
+  metrics.sharing().SetQueues({queue});
+  v1::SlotSeconds time;
+  time.set_productive(90);
+  metrics.sharing().SetGoodput(time);
+  time.set_productive(100);
+  time.set_hung(5);
+  metrics.sharing().SetGoodput(time);
+  const std::string page = Page(metrics);
+  EXPECT_THAT(page, HasSubstr("moe_queue_slots{kind=\"quota\",queue=\"research\"} 6"));
+  EXPECT_THAT(page, HasSubstr("moe_queue_slots{kind=\"used\",queue=\"research\"} 8"));
+  EXPECT_THAT(page, Not(HasSubstr("kind=\"limit\""))) << "it has none";
+  EXPECT_THAT(page, HasSubstr("moe_queue_jobs{queue=\"research\",state=\"queued\"} 3"));
+  EXPECT_THAT(page, HasSubstr("moe_slot_seconds_total{activity=\"productive\"} 100"));
+  EXPECT_THAT(page, HasSubstr("moe_slot_seconds_total{activity=\"hung\"} 5"));
 }
 
 TEST(CoordinatorMetricsTest, Series_EndSomeTimeAfterTheirJob) {

@@ -5,6 +5,7 @@
 
 #include "moe/v1/access_service.pb.h"
 #include "moe/v1/artefact_service.pb.h"
+#include "moe/v1/audit_service.pb.h"
 #include "moe/v1/cluster_service.pb.h"
 #include "moe/v1/job_service.pb.h"
 #include "moe/v1/sampler_service.pb.h"
@@ -17,6 +18,7 @@ TEST(RolesTest, EveryRpcOfEveryService_HasARequirement) {
   int rpcs = 0;
   for (const auto* file :
        {v1::CreateTokenRequest::descriptor()->file(), v1::GetArtefactRequest::descriptor()->file(),
+        v1::ListAuditEntriesRequest::descriptor()->file(),
         v1::ListWorkersRequest::descriptor()->file(), v1::GetJobRequest::descriptor()->file(),
         v1::GetSamplerRequest::descriptor()->file(), v1::SessionRequest::descriptor()->file()}) {
     for (int s = 0; s < file->service_count(); ++s) {
@@ -41,6 +43,7 @@ TEST(RolesTest, OnlyHealthIsOpenToAnyone) {
   EXPECT_EQ(RequirementOf("/grpc.health.v1.Health/Check")->kind, Requirement::Kind::kAnyone);
   EXPECT_EQ(RequirementOf("/moe.v1.WorkerService/Session")->kind, Requirement::Kind::kWorker);
   EXPECT_EQ(RequirementOf("/moe.v1.AccessService/CreateToken")->role, v1::ROLE_ADMIN);
+  EXPECT_EQ(RequirementOf("/moe.v1.AuditService/ListAuditEntries")->role, v1::ROLE_ADMIN);
   EXPECT_EQ(RequirementOf("/moe.v1.JobService/ListJobs")->role, v1::ROLE_VIEWER);
 }
 

@@ -412,6 +412,36 @@ TEST_F(SupervisorTest, Rendezvous_ReachesAllRanksAndThoseThatReconnect) {
   EXPECT_EQ(Sent("w1", Kind::kCommand).back().command().json(), first.json());
 }
 
+// An attempt that prepares text leaves its work to the next one, until the job has ended.
+TEST_F(SupervisorTest, UnfinishedWork_GoesWithTheJobAndNotWithTheAttempt) {
+  v1::JobSpec other = PrepareJob("other");
+  ASSERT_TRUE(Submit({PrepareJob("corpus"), other}, "wish").ok());
+  Connect("w1", 1);
+  RankOutbox rank{.worker = "w1", .job = "j1"};
+  const Json output =
+      Json::parse(Sent("w1", Kind::kStart).back().start().run_spec_json())["output"];
+  const std::string work = output["work_dir"];
+  EXPECT_NE(work, output["dir"]);
+  Started(rank);
+  Exited(rank, -1, 9);
+  ASSERT_EQ(State("j1"), v1::JOB_STATE_QUEUED);
+  EXPECT_TRUE(files_.tidied_.contains(output["dir"]));
+  EXPECT_FALSE(files_.tidied_.contains(work));
+  ASSERT_TRUE(Cancel("j1").ok());
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_CANCELLED);
+  EXPECT_TRUE(files_.tidied_.contains(work));
+
+  RankOutbox second{.worker = "w1", .job = "j2"};
+  const std::string work_of_second =
+      Json::parse(Sent("w1", Kind::kStart).back().start().run_spec_json())["output"]["work_dir"];
+  EXPECT_NE(work_of_second, work);
+  Started(second);
+  Failed(second, v1::CAUSE_BAD_INPUT, "no text");
+  Exited(second, 1, 0);
+  EXPECT_EQ(State("j2"), v1::JOB_STATE_FAILED);
+  EXPECT_TRUE(files_.tidied_.contains(work_of_second));
+}
+
 TEST_F(SupervisorTest, Cancel_Running_StopsTheRanksFirst) {
   StartTraining();
   RankOutbox rank{.worker = "w1", .job = "j3"};
@@ -538,8 +568,7 @@ TEST_F(SupervisorTest, Explain_NamesWhoIsAheadAndWhoGivesWay) {
   second.mutable_resources()->set_preemptible(false);
   ASSERT_TRUE(Submit({PrepareJob("first")}, "a").ok());
   ASSERT_TRUE(Submit({second}, "b").ok());
-  const v1::ExplainJobResponse why =
-      supervisor_->Explain(*jobs_->Find("j5"), clock_.UnixMillis(), clock_.MonotonicMillis());
+  const v1::ExplainJobResponse why = supervisor_->outlook().Explain(*jobs_->Find("j5"), Now());
   EXPECT_EQ(why.ahead_job_ids_size(), 1);
   EXPECT_EQ(why.ahead_job_ids(0), "j4");
   EXPECT_EQ(why.total_slots(), 1);
@@ -661,6 +690,40 @@ TEST_F(SupervisorTest, SecondSession_EndsTheFirst) {
   Connect("w1", 1);
   ASSERT_TRUE(first->ended.has_value());
   EXPECT_EQ(first->ended->code(), absl::StatusCode::kAborted);
+}
+
+// A long queue is not gone through for every job that comes: passes have a pause between them.
+TEST_F(SupervisorTest, LongQueue_IsGoneThroughNowAndThen) {
+  std::vector<v1::JobSpec> jobs;
+  for (int i = 0; i < 1000; ++i) jobs.push_back(PrepareJob(fmt::format("p{}", i)));
+  ASSERT_TRUE(Submit(jobs, "many").ok());
+  EXPECT_EQ(observer_.schedule_passes, 1);
+  ASSERT_TRUE(Submit({PrepareJob("one")}, "one more").ok());
+  ASSERT_TRUE(Submit({PrepareJob("two")}, "and another").ok());
+  EXPECT_EQ(observer_.schedule_passes, 1);
+  EXPECT_EQ(supervisor_->NextDeadlineMillis(), 4);
+  Advance(4);
+  EXPECT_EQ(observer_.schedule_passes, 2);
+  EXPECT_EQ(Job("j1002").cause(), v1::CAUSE_NO_FREE_SLOTS);
+}
+
+TEST_F(SupervisorTest, WorkerOneVersionBack_IsAcceptedAndToldSo) {
+  struct Case {
+    int32_t oldest, newest, spoken;
+  };
+  // A worker of version 1 names no range; one of a later release reaches back to what we speak.
+  for (const Case& c : {Case{0, 1, 1}, Case{1, 2, 2}, Case{2, 3, 2}}) {
+    v1::Register hello;
+    hello.set_worker_id("w1");
+    hello.set_protocol_version(c.newest);
+    hello.set_oldest_protocol_version(c.oldest);
+    hello.add_slots();
+    const auto session = std::make_shared<FakeSession>();
+    queue_->Change(
+        [&](Turn& turn) { EXPECT_TRUE(supervisor_->OnRegister(turn, hello, session).ok()); });
+    ASSERT_FALSE(session->sent.empty());
+    EXPECT_EQ(session->sent.front().registered().protocol_version(), c.spoken);
+  }
 }
 
 TEST_F(SupervisorTest, WrongProtocol_IsRefusedWithBothVersions) {

@@ -181,12 +181,29 @@ class FakeJobService final : public moe::v1::JobService::Service {
   absl::Mutex mutex_;
 };
 
+class FakeArtefactService final : public moe::v1::ArtefactService::Service {
+ public:
+  std::vector<moe::v1::Artefact> artefacts;
+
+  grpc::Status GetArtefact(grpc::ServerContext*, const moe::v1::GetArtefactRequest* request,
+                           moe::v1::GetArtefactResponse* response) override {
+    for (const moe::v1::Artefact& artefact : artefacts) {
+      const std::string name = artefact.name() + ":" + std::to_string(artefact.version());
+      if (name != request->artefact()) continue;
+      *response->mutable_artefact() = artefact;
+      return grpc::Status::OK;
+    }
+    return {grpc::StatusCode::NOT_FOUND, "no artefact '" + request->artefact() + "'"};
+  }
+};
+
 class FakeCoordinator {
  public:
   FakeCoordinator() {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&jobs);
+    builder.RegisterService(&artefacts);
     server_ = builder.BuildAndStart();
   }
   ~FakeCoordinator() { server_->Shutdown(std::chrono::system_clock::now()); }
@@ -194,6 +211,7 @@ class FakeCoordinator {
   std::string endpoint() const { return "127.0.0.1:" + std::to_string(port_); }
 
   FakeJobService jobs;
+  FakeArtefactService artefacts;
 
  private:
   int port_ = 0;

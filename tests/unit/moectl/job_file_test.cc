@@ -150,7 +150,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"NoSource", TrainJob("      model: {}\n"),
                 "job.yaml:5:14: jobs[0].train.model: needs one of path, artefact"},
         BadFile{"NoKind", "pipeline: p\njobs:\n  - name: t\n",
-                "job.yaml:3:5: jobs[0]: needs one of prepare, construct, train, evaluate, export"},
+                "job.yaml:3:5: jobs[0]: needs one of prepare, construct, train, evaluate, export, "
+                "finetune"},
         BadFile{"TwoKinds", "pipeline: p\njobs:\n  - name: t\n    train: {}\n    export: {}\n",
                 "job.yaml:5:5: jobs[0]: 'train' and 'export' exclude each other; keep one"},
         BadFile{"NoJobs", "pipeline: p\njobs: []\n",

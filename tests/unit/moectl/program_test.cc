@@ -109,7 +109,7 @@ TEST_F(ProgramTest, WrongCommandLines_AreUsageErrorsWithTheNearestWord) {
        "moectl: unknown flag '--stat' of 'moectl job list'; did you mean '--state'?\n"},
       {{"--endpiont", "x", "job", "list"},
        "moectl: unknown flag '--endpiont' of 'moectl'; did you mean '--endpoint'?\n"},
-      {{"worker"}, "moectl: 'moectl worker' needs a command: list\n"},
+      {{"worker"}, "moectl: 'moectl worker' needs a command: list, drain, undrain\n"},
       {{"job", "describe"}, "moectl: JOB is required\n"},
       {{"job", "list", "-o", "xml"}, "moectl: --output: xml not in {table,wide,json,yaml,name}\n"},
       {{"job", "list", "--state", "runningg"},
@@ -250,6 +250,95 @@ TEST_F(ProgramTest, CancelPipeline_LastJobFirstAndLeavesEndedOnesAlone) {
 
 TEST_F(ProgramTest, UnknownPipeline_IsNotFound) {
   EXPECT_EQ(Run({"job", "cancel", "p77"}), ExitCode::kNotFound);
+}
+
+// ---- continue
+// ------------------------------------------------------------------------------------
+
+// A train job that made train:4 at step 120, of corpus:1.
+class ContinueTest : public ProgramTest {
+ protected:
+  ContinueTest() {
+    moe::v1::Job job = MakeJob("j3", "train", JOB_STATE_SUCCEEDED);
+    moe::v1::JobSpec& spec = *job.mutable_spec();
+    spec.add_needs("construct");
+    spec.mutable_resources()->set_slots(1);
+    spec.mutable_train()->mutable_model()->set_artefact("construct");
+    spec.mutable_train()->mutable_dataset()->set_artefact("corpus");
+    spec.mutable_train()->set_steps(200);
+    job.add_outputs("train:3");
+    job.add_outputs("train:4");
+    service().jobs = {job};
+    for (const int version : {3, 4}) {
+      moe::v1::Artefact checkpoint;
+      checkpoint.set_name("train");
+      checkpoint.set_version(version);
+      checkpoint.set_step(version * 30);
+      checkpoint.add_inputs("construct:1");
+      checkpoint.add_inputs("corpus:1");
+      coordinator_.artefacts.artefacts.push_back(checkpoint);
+    }
+  }
+  moe::v1::Job& job() { return service().jobs[0]; }
+};
+
+TEST_F(ContinueTest, EndedJob_IsSubmittedAgainFromItsNewestCheckpoint) {
+  EXPECT_EQ(Run({"job", "continue", "job/j3", "--slots", "2"}), ExitCode::kDone);
+  EXPECT_EQ(out(), "job/j1 submitted (train, from train:4 at step 120)\n");
+  ASSERT_EQ(service().submitted.size(), 1u);
+  const moe::v1::JobSpec& spec = service().submitted[0].jobs(0);
+  EXPECT_THAT(spec.needs(), IsEmpty());
+  EXPECT_EQ(spec.resources().slots(), 2);
+  EXPECT_EQ(spec.train().start(), "continue");
+  EXPECT_EQ(spec.train().model().artefact(), "train:4");
+  EXPECT_EQ(spec.train().dataset().artefact(), "corpus:1");
+  EXPECT_EQ(spec.train().steps(), 200);
+  EXPECT_THAT(service().cancelled, IsEmpty());
+}
+
+TEST_F(ContinueTest, OtherCheckpointAndSteps_AreThoseGiven) {
+  EXPECT_EQ(Run({"job", "continue", "train", "--from", "train:3", "--steps", "300"}),
+            ExitCode::kDone);
+  const moe::v1::JobSpec& spec = service().submitted.at(0).jobs(0);
+  EXPECT_EQ(spec.train().model().artefact(), "train:3");
+  EXPECT_EQ(spec.train().steps(), 300);
+  EXPECT_EQ(spec.resources().slots(), 1);
+}
+
+TEST_F(ContinueTest, HeldJob_IsCancelledOnceTheNewOneIsThere) {
+  job().set_state(moe::v1::JOB_STATE_PENDING);
+  job().set_held(true);
+  EXPECT_EQ(Run({"job", "continue", "train"}), ExitCode::kDone);
+  EXPECT_EQ(service().submitted.size(), 1u);
+  EXPECT_THAT(service().cancelled, ElementsAre("j3"));
+}
+
+TEST_F(ContinueTest, HeldJob_IsKeptWhereTheNewOneIsRefused) {
+  job().set_state(moe::v1::JOB_STATE_PENDING);
+  job().set_held(true);
+  // GetJob is answered; SubmitPipeline is not.
+  service().failures = {grpc::Status::OK,
+                        {grpc::StatusCode::INVALID_ARGUMENT, "train: global_batch_samples=8"}};
+  EXPECT_NE(Run({"job", "continue", "train", "--slots", "3"}), ExitCode::kDone);
+  EXPECT_THAT(err(), HasSubstr("global_batch_samples=8"));
+  EXPECT_THAT(service().cancelled, IsEmpty());
+}
+
+TEST_F(ContinueTest, JobsThatCannotGoOn_AreRefusedWithWhatToDo) {
+  job().set_state(JOB_STATE_RUNNING);
+  EXPECT_NE(Run({"job", "continue", "train"}), ExitCode::kDone);
+  EXPECT_THAT(err(), HasSubstr("moectl job hold j3"));
+  job().set_state(moe::v1::JOB_STATE_STOPPING);
+  EXPECT_NE(Run({"job", "continue", "train"}), ExitCode::kDone);
+  EXPECT_THAT(err(), HasSubstr("still stopping"));
+  job().set_state(JOB_STATE_FAILED);
+  job().clear_outputs();
+  EXPECT_NE(Run({"job", "continue", "train"}), ExitCode::kDone);
+  EXPECT_THAT(err(), HasSubstr("--from"));
+  job().mutable_spec()->mutable_prepare();
+  EXPECT_NE(Run({"job", "continue", "train"}), ExitCode::kDone);
+  EXPECT_THAT(err(), HasSubstr("only train and finetune jobs"));
+  EXPECT_THAT(service().submitted, IsEmpty());
 }
 
 // ---- watch, wait

@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <tuple>
 
 #include "moectl/render/cluster_table.h"
 #include "moectl/render/job_page.h"
 #include "moectl/render/job_table.h"
 #include "moectl/render/job_text.h"
 #include "moectl/render/output.h"
+#include "moectl/render/sampler_plot.h"
 #include "moectl/render/watch_board.h"
 
 namespace moe::moectl {
@@ -194,6 +196,34 @@ TEST_F(RenderTest, WatchBoard_ShowsNoMoreThanTheTerminalHolds) {
   for (size_t end = region.find('\n'); end != std::string::npos; end = region.find('\n', begin)) {
     EXPECT_LE(end - begin, 50u);
     begin = end + 1;
+  }
+}
+
+TEST_F(RenderTest, SamplerPlot_PutsEveryNumberWhereTheAxesSay) {
+  moe::v1::ListDecisionsResponse journal;
+  moe::v1::SamplerDecision& decision = *journal.add_decisions();
+  decision.set_tokens(1000);
+  for (const auto& [name, loss, weight] :
+       {std::tuple{"c4", 3.0, 0.8}, std::tuple{"github", 2.0, 0.2}}) {
+    moe::v1::DecidedDomain& domain = *decision.add_domains();
+    domain.set_domain(name);
+    domain.set_loss(loss);
+    domain.set_reference_loss(2.0);
+    domain.set_old_weight(0.5);
+    domain.set_new_weight(weight);
+  }
+  const std::string svg = PlotDecisions(journal);
+  // Weights from 0 at 280 to 0.8 at 50, losses from 2 at 590 to 3 at 360, the excess from 0 at 900
+  // to 1 at 670; tokens from 0 at 70 to 1000 at 670.
+  for (const char* line :
+       {"class=\"weight\" data-domain=\"c4\"", "points=\"70.00,136.25 670.00,136.25 670.00,50.00\"",
+        "class=\"weight\" data-domain=\"github\"",
+        "points=\"70.00,136.25 670.00,136.25 670.00,222.50\"", "class=\"loss\" data-domain=\"c4\"",
+        "points=\"670.00,360.00\"", "class=\"loss\" data-domain=\"github\"",
+        "points=\"670.00,590.00\"", "class=\"excess\" data-domain=\"c4\"",
+        "points=\"670.00,670.00\"", "class=\"excess\" data-domain=\"github\"",
+        "points=\"670.00,900.00\""}) {
+    EXPECT_THAT(svg, testing::HasSubstr(line));
   }
 }
 

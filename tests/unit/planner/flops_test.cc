@@ -2,11 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/unit/planner/shapes.h"
+#include "tests/published_shapes.h"
 #include "worker/model/parameters.h"
 
 namespace moe::planner {
 namespace {
+
+using published::Llama7B;
+using published::SmolLm2;
+using published::Split;
 
 TEST(FlopsTest, Counts_AreThePublishedOnes) {
   const model::ParameterLayout smollm2(SmolLm2());

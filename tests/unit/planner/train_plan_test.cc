@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/planner/shapes.h"
+#include "tests/published_shapes.h"
 
 namespace moe::planner {
 namespace {
 
+using published::Llama7B;
+using published::SmolLm2;
+using published::Split;
 using testing::AllOf;
 using testing::HasSubstr;
 

@@ -3,12 +3,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <optional>
+#include <set>
 
 #include "common/file.h"
 #include "common/status.h"
 #include "sampler/dataset.h"
+#include "sampler/document_records.h"
+#include "sampler/token_shard.h"
 #include "sampler/tokenizer/tokenizer.h"
 #include "tests/unit/common/temporary_folder.h"
 
@@ -54,10 +60,11 @@ class PrepareTest : public testing::Test {
   }
 
   absl::StatusOr<PreparedDataset> Prepare(const std::string& name, int threads = 1) {
-    return PrepareDataset(spec_, Output(name), threads, observer_);
+    return PrepareDataset(spec_, Output(name), {.threads = threads}, observer_);
   }
   PrepareOutput Output(const std::string& name) const {
     return {.folder = folder_.File(name),
+            .work_folder = folder_.File(name + ".unfinished"),
             .name = "corpus",
             .job_id = "j1",
             .attempt = 1,
@@ -108,6 +115,26 @@ TEST_F(PrepareTest, Dataset_HoldsEveryDocumentOnceInOneOfTheSplits) {
   EXPECT_EQ(observer_.last.bytes, observer_.last.total_bytes);
 }
 
+// The boundaries inside samples of any length are those of the documents.
+TEST_F(PrepareTest, DocumentStarts_AreWhereTheDocumentsBegin) {
+  ASSERT_TRUE(Prepare("out").ok());
+  const auto dataset = Dataset::Open(folder_.File("out"));
+  const auto tokenizer = OpenTokenizer(folder_.File("out"));
+  ASSERT_TRUE(dataset.ok() && tokenizer.ok());
+  const auto shard = TokenShard::Open(folder_.File("out/train/c4.tokens"));
+  std::set<int64_t> expected;
+  for (int64_t i = 0; i + 1 < shard->num_documents(); ++i) expected.insert(shard->DocumentEnd(i));
+  for (const int64_t length : {1, 7, 64, 1000}) {
+    for (int64_t i = 0; i < (*dataset)->NumSamples(Split::kTrain, 1, length); ++i) {
+      std::vector<int64_t> starts = {0};
+      for (int64_t at = 1; at < length; ++at) {
+        if (expected.contains(i * length + at)) starts.push_back(at);
+      }
+      EXPECT_EQ((*dataset)->DocumentStarts(Split::kTrain, 1, i, length), starts);
+    }
+  }
+}
+
 TEST_F(PrepareTest, Duplicates_AreDroppedAcrossDomainsAndCounted) {
   AddDocument("c4", texts_["c4"][7]);
   AddDocument("c4", texts_["github"][0]);  // github comes first
@@ -117,10 +144,10 @@ TEST_F(PrepareTest, Duplicates_AreDroppedAcrossDomainsAndCounted) {
   EXPECT_EQ(prepared->documents, 230);
   const auto card = ReadJsonFile(folder_.File("out/card.json"));
   ASSERT_TRUE(card.ok());
-  EXPECT_EQ((*card)["domains"][0]["skipped"]["duplicate"], 0);
-  EXPECT_EQ((*card)["domains"][1]["skipped"]["duplicate"], 2);
-  EXPECT_THAT((*card)["domains"][1]["skipped_examples"][1].get<std::string>(),
-              HasSubstr("begins 'int x0 = 0;'"));
+  EXPECT_EQ((*card)["domains"][0]["dropped"]["duplicate"], 0);
+  EXPECT_EQ((*card)["domains"][1]["dropped"]["duplicate"], 2);
+  EXPECT_THAT((*card)["domains"][1]["dropped_examples"][1].get<std::string>(),
+              "duplicate: begins 'int x0 = 0;'");
 }
 
 TEST_F(PrepareTest, ShortDocuments_AreDroppedByCharactersAndCounted) {
@@ -130,6 +157,94 @@ TEST_F(PrepareTest, ShortDocuments_AreDroppedByCharactersAndCounted) {
   const auto prepared = Prepare("out");
   ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
   EXPECT_EQ(prepared->documents, 231);
+}
+
+TEST_F(PrepareTest, LongDocuments_AreDroppedByCharacters) {
+  AddDocument("c4", std::string(300, 'x'));
+  spec_.max_characters = 200;
+  const auto prepared = Prepare("out");
+  ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
+  EXPECT_EQ(prepared->documents, 230);
+  EXPECT_EQ(prepared->metadata["domains"][1]["dropped"], (Json{{"too_large", 1}}));
+}
+
+TEST_F(PrepareTest, NearDuplicates_AreDroppedAndOthersStay) {
+  std::string long_text;
+  for (int i = 0; i < 100; ++i) long_text += "word" + std::to_string(i) + " ";
+  AddDocument("github", long_text + "end");
+  AddDocument("c4", long_text + "and a little more");  // github comes first
+  spec_.domains[1].paths = {folder_.File("c4.jsonl")};
+  spec_.near_duplicate_similarity = 0.8;
+  const auto prepared = Prepare("out");
+  ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
+  EXPECT_EQ(prepared->metadata["domains"][0]["dropped"], Json::object());
+  // The other documents of c4 differ in one word of eight: no sequence of five around it is shared.
+  EXPECT_EQ(prepared->metadata["domains"][1]["dropped"]["near_duplicate"], 1);
+}
+
+TEST_F(PrepareTest, OtherLanguages_AreDroppedWhereTheRuleHolds) {
+  const std::string german =
+      "Mehrere Mitglieder sagten, sie h\u00e4tten den Bericht nicht gesehen, bevor er "
+      "ver\u00f6ffentlicht wurde, und der Rat kam am Dienstag zusammen.";
+  AddDocument("c4", german);
+  AddDocument("github", german);
+  spec_.language = {.languages = {"en"}, .min_share = 0.5, .domains = {"c4"}};
+  const auto prepared = Prepare("out");
+  ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
+  EXPECT_EQ(prepared->metadata["domains"][0]["dropped"], Json::object());
+  EXPECT_EQ(prepared->metadata["domains"][1]["dropped"], (Json{{"language", 1}}));
+}
+
+TEST_F(PrepareTest, Filter_DropsExactlyItsShareAndTheWorst) {
+  const std::string advertisement =
+      "Our team offers affordable prices for your home. Call us today for a free quote! Shop now "
+      "and save: free shipping on every order of our products, for only $49.99.";
+  for (int i = 0; i < 50; ++i) AddDocument("c4", advertisement + std::to_string(i));
+  spec_.filters = {{.score = "advertisement", .drop = 0.2, .domains = {"c4"}}};
+  const auto prepared = Prepare("out");
+  ASSERT_TRUE(prepared.ok()) << ToString(prepared.status());
+  EXPECT_EQ(prepared->metadata["domains"][1]["dropped"], (Json{{"advertisement", 50}}));
+  const auto records = DocumentRecords::Open(folder_.File("out/documents/c4.documents"));
+  ASSERT_TRUE(records.ok());
+  ASSERT_EQ(records->count(), 250);
+  for (int64_t i = 0; i < 250; ++i) {
+    EXPECT_EQ(records->at(i).verdict, i < 200 ? Verdict::kKept : Verdict::kAdvertisement) << i;
+    EXPECT_TRUE(std::isnan(records->at(i).fluency));
+  }
+  const Json card = *ReadJsonFile(folder_.File("out/card.json"));
+  EXPECT_EQ(card["domains"][1]["filters"]["documents"], 250);
+  EXPECT_TRUE(card["domains"][1]["filters"].contains("advertisement_threshold"));
+  EXPECT_EQ(card["domains"][1]["dropped_examples"], Json::array()) << "no text is looked at again";
+  EXPECT_EQ(observer_.last.bytes, observer_.last.total_bytes);
+}
+
+TEST_F(PrepareTest, EverythingDropped_SaysByWhat) {
+  spec_.min_characters = 20;  // more than any document of github has
+  EXPECT_THAT(Message(Prepare("out").status()),
+              AllOf(HasSubstr("domain github"), HasSubstr("all of its 30 documents were dropped"),
+                    HasSubstr("30 too_short")));
+}
+
+TEST_F(PrepareTest, WorkFolderInUse_IsLeftAlone) {
+  class Intruder final : public PrepareObserver {
+   public:
+    explicit Intruder(std::function<absl::Status()> intrude) : intrude_(std::move(intrude)) {}
+    void OnProgress(const PrepareProgress&) override {
+      if (!told.has_value()) told = intrude_();
+    }
+    bool StopRequested() override { return false; }
+    std::optional<absl::Status> told;
+
+   private:
+    const std::function<absl::Status()> intrude_;
+  };
+  Intruder intruder([this] {
+    PrepareOutput output = Output("other");
+    output.work_folder = folder_.File("out.unfinished");
+    return PrepareDataset(spec_, output, {}, observer_).status();
+  });
+  ASSERT_TRUE(PrepareDataset(spec_, Output("out"), {}, intruder).ok());
+  EXPECT_TRUE(absl::IsUnavailable(*intruder.told)) << ToString(*intruder.told);
 }
 
 TEST_F(PrepareTest, UnknownSet_NamesTheSetsThatThereAre) {
@@ -143,6 +258,9 @@ TEST_F(PrepareTest, UnknownSet_NamesTheSetsThatThereAre) {
 }
 
 TEST_F(PrepareTest, NumberOfThreads_ChangesNoByte) {
+  spec_.remove_duplicates = true;
+  spec_.near_duplicate_similarity = 0.8;
+  spec_.filters = {{.score = "fluency", .drop = 0.25, .domains = {"c4"}}};
   const auto one = Prepare("one", 1);
   const auto four = Prepare("four", 4);
   ASSERT_TRUE(one.ok() && four.ok());
@@ -222,6 +340,25 @@ TEST_F(PrepareTest, BadInput_IsRefusedNamingIt) {
   spec_.heldout_fraction = 0.6;
   EXPECT_THAT(error_of("fraction"), HasSubstr("0.6"));
   spec_ = good;
+  spec_.filters = {{.score = "fluent", .drop = 0.1, .domains = {"c4"}}};
+  EXPECT_THAT(error_of("score"), HasSubstr("'fluent'; use fluency or advertisement"));
+  spec_.filters = {{.score = "fluency", .drop = 0.99, .domains = {"c4"}}};
+  EXPECT_THAT(error_of("drop"), HasSubstr("0.99"));
+  spec_.filters = {{.score = "fluency", .drop = 0.1, .domains = {"cc"}}};
+  EXPECT_THAT(error_of("filter-domain"), AllOf(HasSubstr("'cc'"), HasSubstr("c4")));
+  spec_.filters = {{.score = "fluency", .drop = 0.1, .domains = {"c4", "c4"}}};
+  EXPECT_THAT(error_of("filter-twice"), HasSubstr("twice"));
+  spec_ = good;
+  spec_.near_duplicate_similarity = 0.3;
+  EXPECT_THAT(error_of("similarity"), HasSubstr("0.3; it must be 0.5 to 1"));
+  spec_ = good;
+  spec_.language = {.languages = {"xx"}, .min_share = 0.5, .domains = {}};
+  EXPECT_THAT(error_of("language"), HasSubstr("'xx'"));
+  spec_ = good;
+  spec_.min_characters = 10;
+  spec_.max_characters = 5;
+  EXPECT_THAT(error_of("characters"), HasSubstr("max_characters=5"));
+  spec_ = good;
   spec_.domains = {};
   EXPECT_THAT(error_of("none"), HasSubstr("no domains"));
 }
@@ -233,7 +370,7 @@ TEST_F(PrepareTest, FolderWithSomethingInIt_IsRefused) {
 
 TEST_F(PrepareTest, StopRequest_EndsItWithoutAManifest) {
   Observer stopping(/*stop_after=*/1);
-  const auto prepared = PrepareDataset(spec_, Output("out"), 1, stopping);
+  const auto prepared = PrepareDataset(spec_, Output("out"), {}, stopping);
   EXPECT_TRUE(absl::IsCancelled(prepared.status()));
   EXPECT_FALSE(FileExists(folder_.File("out/manifest.json")));
 }

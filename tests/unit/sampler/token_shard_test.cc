@@ -105,10 +105,58 @@ TEST(TokenShardTest, Writer_RefusesWhatIsNoDocument) {
   EXPECT_FALSE(TokenShardWriter::Create(folder.File("b.tokens"), 0).ok());
 }
 
-TEST(TokenShardTest, AbandonedWriter_LeavesNoFile) {
+// Everything that a later writer takes up: documents that were synced count, what came after them
+// does not, and the file ends up the same.
+TEST(TokenShardTest, AbandonedWriter_IsGoneOnWithToTheSameBytes) {
+  TemporaryFolder folder;
+  const Documents documents = {{1, 2, 3}, {4}, {5, 6}, {7, 8, 9}};
+  for (const int64_t vocab_size : {int64_t{300}, int64_t{70000}}) {
+    const std::string whole = *ReadFile(Write(folder.File("whole"), vocab_size, documents));
+    for (size_t synced = 0; synced <= documents.size(); ++synced) {
+      TokenShardWriter::Extent extent;
+      {
+        auto writer = TokenShardWriter::Create(folder.File("a.tokens"), vocab_size);
+        for (size_t i = 0; i < synced; ++i)
+          ASSERT_TRUE((*writer)->AppendDocument(documents[i]).ok());
+        ASSERT_TRUE((*writer)->Sync().ok());
+        extent = (*writer)->extent();
+        ASSERT_TRUE((*writer)->AppendDocument(std::vector<int32_t>{299, 298}).ok());
+        ASSERT_TRUE((*writer)->Sync().ok());
+      }
+      auto writer = TokenShardWriter::Resume(folder.File("a.tokens"), vocab_size, extent);
+      ASSERT_TRUE(writer.ok()) << ToString(writer.status());
+      for (size_t i = synced; i < documents.size(); ++i) {
+        ASSERT_TRUE((*writer)->AppendDocument(documents[i]).ok());
+      }
+      ASSERT_TRUE((*writer)->Finish().ok());
+      EXPECT_EQ(*ReadFile(folder.File("a.tokens")), whole) << synced;
+    }
+  }
+}
+
+TEST(TokenShardTest, FileShorterThanWhatWasSynced_IsRefused) {
   TemporaryFolder folder;
   { auto writer = TokenShardWriter::Create(folder.File("a.tokens"), 10); }
-  EXPECT_FALSE(FileExists(folder.File("a.tokens")));
+  const auto writer =
+      TokenShardWriter::Resume(folder.File("a.tokens"), 10, {.tokens = 5, .documents = 1});
+  EXPECT_TRUE(absl::IsDataLoss(writer.status())) << ToString(writer.status());
+}
+
+TEST(TokenShardTest, LastDocument_IsGivenBackAndRemoved) {
+  TemporaryFolder folder;
+  for (const int64_t vocab_size : {int64_t{300}, int64_t{70000}}) {
+    auto writer = TokenShardWriter::Create(folder.File("a.tokens"), vocab_size);
+    ASSERT_TRUE((*writer)->AppendDocument(std::vector<int32_t>{1, 2}).ok());
+    ASSERT_TRUE((*writer)->AppendDocument(std::vector<int32_t>{3, 4, 5}).ok());
+    EXPECT_EQ(*(*writer)->LastDocument(), (std::vector<int32_t>{3, 4, 5}));
+    ASSERT_TRUE((*writer)->DropLastDocument().ok());
+    EXPECT_EQ(*(*writer)->LastDocument(), (std::vector<int32_t>{1, 2}));
+    ASSERT_TRUE((*writer)->AppendDocument(std::vector<int32_t>{6}).ok());
+    ASSERT_TRUE((*writer)->Finish().ok());
+    writer->reset();
+    EXPECT_EQ(ReadAll(*TokenShard::Open(folder.File("a.tokens"))), (Documents{{1, 2}, {6}}));
+    EXPECT_FALSE(FileExists(folder.File("a.tokens.ends")));
+  }
 }
 
 TEST(TokenShardTest, FullDisk_IsSaid) {

@@ -90,6 +90,40 @@ TEST(ParseHfConfig, VariantsOfTheFormat_AreUnderstood) {
   EXPECT_EQ(mistral->context_length, 256);
 }
 
+TEST(ParseHfConfig, RopeScaling_IsReadAndWrittenBack) {
+  const auto linear =
+      ParseHfConfig(With(Dense(), "rope_scaling", {{"type", "linear"}, {"factor", 4.0}}), "c");
+  ASSERT_TRUE(linear.ok()) << ToString(linear.status());
+  EXPECT_EQ(linear->rope_scaling.type, "linear");
+  EXPECT_EQ(linear->context_length, ParseHfConfig(Dense(), "c")->context_length);
+  EXPECT_EQ(linear->rope_scaling.original_context, linear->context_length / 4);
+
+  const auto dynamic = ParseHfConfig(
+      With(Dense(), "rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}), "c");
+  ASSERT_TRUE(dynamic.ok()) << ToString(dynamic.status());
+  EXPECT_EQ(dynamic->context_length, 2 * dynamic->rope_scaling.original_context);
+
+  const auto llama3 = ParseHfConfig(With(Dense(), "rope_parameters",
+                                         {{"rope_type", "llama3"},
+                                          {"rope_theta", 5e5},
+                                          {"factor", 8.0},
+                                          {"low_freq_factor", 1.0},
+                                          {"high_freq_factor", 4.0},
+                                          {"original_max_position_embeddings", 64}}),
+                                    "c");
+  ASSERT_TRUE(llama3.ok()) << ToString(llama3.status());
+  EXPECT_EQ(llama3->rope_theta, 5e5);
+  EXPECT_EQ(llama3->rope_scaling.original_context, 64);
+
+  for (const ModelConfig& config : {*linear, *dynamic, *llama3}) {
+    const auto again = ParseHfConfig(ToHfConfig(config, "float32"), "c");
+    ASSERT_TRUE(again.ok()) << ToString(again.status());
+    EXPECT_EQ(ToHfConfig(*again, "float32"), ToHfConfig(config, "float32"));
+    EXPECT_EQ(again->context_length, config.context_length);
+    EXPECT_EQ(again->rope_scaling.original_context, config.rope_scaling.original_context);
+  }
+}
+
 TEST(ParseHfConfig, UnsupportedOrImpossibleValues_AreRefusedByName) {
   ExpectRefused(Json::array(), "expected a JSON object");
   ExpectRefused(Without(Dense(), "model_type"), "model_type: missing");
@@ -98,8 +132,14 @@ TEST(ParseHfConfig, UnsupportedOrImpossibleValues_AreRefusedByName) {
   ExpectRefused(With(Dense(), "hidden_act", "gelu"), "hidden_act=\"gelu\" is not supported");
   ExpectRefused(With(Dense(), "attention_bias", true), "attention_bias=true is not supported");
   ExpectRefused(With(Dense(), "mlp_bias", true), "mlp_bias=true is not supported");
-  ExpectRefused(With(Dense(), "rope_scaling", {{"type", "linear"}, {"factor", 2.0}}),
-                "rope_scaling={\"factor\":2.0,\"type\":\"linear\"} is not supported");
+  ExpectRefused(With(Dense(), "rope_scaling", {{"type", "yarn"}, {"factor", 2.0}}),
+                "rope_scaling={\"factor\":2.0,\"type\":\"yarn\"} is not supported");
+  ExpectRefused(With(Dense(), "rope_scaling", {{"type", "linear"}}),
+                "rope_scaling: factor: missing");
+  ExpectRefused(With(Dense(), "rope_scaling", {{"type", "linear"}, {"factor", 0.5}}),
+                "rope_scaling: factor=0.5 must be at least 1");
+  ExpectRefused(With(Dense(), "rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}),
+                "rope_scaling: low_freq_factor: missing");
   ExpectRefused(With(Dense(), "vocab_size", 0), "vocab_size=0 is out of range");
   ExpectRefused(With(Dense(), "hidden_size", int64_t{1} << 40), "hidden_size=1099511627776");
   ExpectRefused(With(Dense(), "num_attention_heads", 5),
@@ -114,6 +154,29 @@ TEST(ParseHfConfig, UnsupportedOrImpossibleValues_AreRefusedByName) {
   ExpectRefused(With(Dense(), "bos_token_id", "x"), "bos_token_id=\"x\" is not a token id");
 }
 
+Json Switch(int64_t top_k) {
+  Json config = Moe();
+  config.update({{"gate_type", "SwitchBalancedGate"},
+                 {"calculator_type", "SwitchDropTokenCalculator"},
+                 {"num_selects", top_k},
+                 {"capacity_factor", 1.5}});
+  return config;
+}
+
+TEST(ParseHfConfig, SwitchGate_ParsesBackToTheSame) {
+  const auto limited = ParseHfConfig(Switch(1), "config.json");
+  ASSERT_TRUE(limited.ok()) << ToString(limited.status());
+  EXPECT_TRUE(limited->moe.is_switch());
+  EXPECT_EQ(limited->moe.capacity_factor, 1.5);
+  EXPECT_EQ(ToHfConfig(*limited, "float32")["capacity_factor"], 1.5);
+  EXPECT_EQ(ToHfConfig(*limited, "float32")["drop_tokens"], true);
+
+  const auto unlimited = ParseHfConfig(With(Switch(1), "drop_tokens", false), "config.json");
+  ASSERT_TRUE(unlimited.ok()) << ToString(unlimited.status());
+  EXPECT_EQ(unlimited->moe.capacity_factor, 0);
+  EXPECT_EQ(ToHfConfig(*unlimited, "float32")["drop_tokens"], false);
+}
+
 TEST(ParseHfConfig, UnsupportedMixtures_AreRefusedByName) {
   ExpectRefused(With(Moe(), "num_selects", 5), "num_selects=5 is out of range; use 1 to 4");
   ExpectRefused(With(Moe(), "num_experts", 0), "num_experts=0 is out of range");
@@ -125,8 +188,14 @@ TEST(ParseHfConfig, UnsupportedMixtures_AreRefusedByName) {
                 "size_experts: [24,24,24]");
   ExpectRefused(With(With(Moe(), "size_experts", nullptr), "num_experts", 7),
                 "num_experts=7 does not divide intermediate_size=96");
-  ExpectRefused(With(Moe(), "gate_type", "SwitchBalancedGate"), "gate_type=\"SwitchBalancedGate\"");
+  ExpectRefused(With(Moe(), "gate_type", "RandomPlainGate"), "gate_type=\"RandomPlainGate\"");
   ExpectRefused(With(Moe(), "calculator_type", "SwitchDropTokenCalculator"), "calculator_type=");
+  ExpectRefused(Switch(2), "num_selects=2 with the switch gate");
+  ExpectRefused(With(Switch(1), "calculator_type", "UniversalCalculator"),
+                "calculator_type=\"UniversalCalculator\" is not supported; only "
+                "SwitchDropTokenCalculator with gate_type SwitchBalancedGate is");
+  ExpectRefused(With(Switch(1), "dropped_padding", "input"), "dropped_padding=\"input\"");
+  ExpectRefused(With(Switch(1), "capacity_factor", 0.0), "capacity_factor=0 is out of range");
   ExpectRefused(With(Moe(), "gate_network", "cnn"), "gate_network 'cnn' is not supported");
   ExpectRefused(With(Moe(), "score_scale_factor", {1.0, 2.0}),
                 "score_scale_factor is a list of 2 factors");

@@ -8,8 +8,11 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
+#include "common/file.h"
 #include "common/status.h"
+#include "storage/rocks/fsck.h"
 
 namespace moe::storage {
 namespace {
@@ -35,6 +38,18 @@ class StoreTest : public ::testing::Test {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
+  // Puts a store of an earlier release in the place of this one.
+  void Unpack(const std::string& name) {
+    const char* source = std::getenv("MOE_SOURCE_DIR");
+    ASSERT_NE(source, nullptr) << "set MOE_SOURCE_DIR to the checkout";
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+    const std::string unpack = fmt::format(
+        "tar -xzf '{}/tests/unit/storage/rocks/testdata/{}' -C '{}' --strip-components=1", source,
+        name, folder_.string());
+    ASSERT_EQ(std::system(unpack.c_str()), 0) << unpack;
+  }
   v1::JobRecord Record(const std::string& job_id) {
     v1::JobRecord record;
     record.mutable_job()->set_job_id(job_id);
@@ -48,6 +63,33 @@ class StoreTest : public ::testing::Test {
                     })
                     .ok());
     return ids;
+  }
+
+  // The newest write-ahead log, after three jobs were written and the store was closed.
+  std::filesystem::path LogOfThreeJobs() {
+    for (uint64_t job = 1; job <= 3; ++job) {
+      Batch batch;
+      batch.PutJob(job, Record(fmt::format("j{}", job)));
+      EXPECT_TRUE(store_->Commit(batch).ok());
+    }
+    store_.reset();
+    std::filesystem::path newest;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      if (entry.path().extension() == ".log" && entry.file_size() > 0) newest = entry.path();
+    }
+    EXPECT_FALSE(newest.empty());
+    return newest;
+  }
+  // Where the text of a job is in the file.
+  static size_t Find(const std::filesystem::path& file, const std::string& text) {
+    const size_t offset = ReadFile(file)->find(text);
+    EXPECT_NE(offset, std::string::npos);
+    return offset;
+  }
+  static void Zero(const std::filesystem::path& file, size_t offset) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(static_cast<std::streamoff>(offset));
+    stream.write("\0\0", 2);
   }
 
   std::filesystem::path folder_;
@@ -113,24 +155,31 @@ TEST_F(StoreTest, TornTailOfTheLog_LosesOnlyTheTornBatch) {
   EXPECT_EQ(JobIds(), std::vector<std::string>{"j1"});
 }
 
+// Its sectors reach the disk in any order.
+TEST_F(StoreTest, HoleInTheLastWrite_LosesOnlyThatWrite) {
+  const std::filesystem::path log = LogOfThreeJobs();
+  Zero(log, Find(log, "j3"));
+  Reopen();
+  EXPECT_EQ(JobIds(), (std::vector<std::string>{"j1", "j2"}));
+}
+
+// What is behind it was acknowledged later, so this was acknowledged too.
+TEST_F(StoreTest, HoleInAnEarlierWrite_IsRefusedAndNotSkipped) {
+  const std::filesystem::path log = LogOfThreeJobs();
+  Zero(log, Find(log, "j2"));
+  const auto store = Store::Open({.path = folder_});
+  EXPECT_TRUE(absl::IsDataLoss(store.status())) << store.status();
+}
+
 TEST_F(StoreTest, SecondProcess_IsRefused) {
   const auto second = Store::Open({.path = folder_});
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(second.status()), HasSubstr("in use by another process"));
 }
 
-// Written by the last release with schema 1, with one job (testdata/README.md).
+// Written by the last releases with these schemas (testdata/README.md).
 TEST_F(StoreTest, StoreOfVersion1_OpensWithItsJobsAndIsBroughtForward) {
-  const char* source = std::getenv("MOE_SOURCE_DIR");
-  ASSERT_NE(source, nullptr) << "set MOE_SOURCE_DIR to the checkout";
-  store_.reset();
-  std::filesystem::remove_all(folder_);
-  std::filesystem::create_directories(folder_);
-  const std::string unpack = fmt::format(
-      "tar -xzf '{}/tests/unit/storage/rocks/testdata/store-v1.tar.gz' -C '{}' "
-      "--strip-components=1",
-      source, folder_.string());
-  ASSERT_EQ(std::system(unpack.c_str()), 0) << unpack;
+  Unpack("store-v1.tar.gz");
   for (const int times_opened : {1, 2}) {
     SCOPED_TRACE(times_opened);
     Reopen();
@@ -147,6 +196,24 @@ TEST_F(StoreTest, StoreOfVersion1_OpensWithItsJobsAndIsBroughtForward) {
   std::string user;
   ASSERT_TRUE(store_->ForEachToken([&](const std::string&, v1::Token t) { user = t.user(); }).ok());
   EXPECT_EQ(user, "alice");
+}
+
+TEST_F(StoreTest, StoreOfVersion2_OpensWithItsJobsAndIsBroughtForward) {
+  Unpack("store-v2.tar.gz");
+  const auto before = Fsck(folder_, [](const v1::Artefact&) {});
+  ASSERT_TRUE(before.ok()) << before.status();
+  EXPECT_EQ(before->schema_version, 2u);
+  EXPECT_THAT(before->findings, ::testing::IsEmpty());
+  Reopen();
+  EXPECT_THAT(JobIds(), ::testing::ElementsAre("j1", "j2"));
+  EXPECT_FALSE(store_->LastAudit()->has_value());
+  Batch batch;
+  v1::AuditEntry entry;
+  entry.set_seq(1);
+  batch.PutAudit(entry);
+  ASSERT_TRUE(store_->Commit(batch).ok());
+  Reopen();
+  EXPECT_EQ((*store_->LastAudit())->seq(), 1);
 }
 
 TEST_F(StoreTest, NewerSchema_IsRefused) {
@@ -172,7 +239,8 @@ TEST_F(StoreTest, NewerSchema_IsRefused) {
   }
   const auto store = Store::Open({.path = folder_});
   EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Message(store.status()), HasSubstr("schema version 3"));
+  EXPECT_THAT(Message(store.status()),
+              HasSubstr(fmt::format("schema version {}", kSchemaVersion + 1)));
 }
 
 TEST_F(StoreTest, DeleteAttempt_DropsItsRanksAndRendezvousAndNothingElse) {

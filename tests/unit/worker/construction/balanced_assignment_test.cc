@@ -53,7 +53,7 @@ TEST(BalancedAssignmentTest, SmallProblems_AreSolvedAsByEnumeration) {
         const std::vector<float> costs = RandomCosts(n, k, ++stream, distinct);
         std::vector<int64_t> room(k, n / k);
         const double least = LeastByEnumeration(costs, n, k, 0, room);
-        const Assignment assignment = BalancedAssignment(costs, k, std::vector<double>(k));
+        const Assignment assignment = BalancedAssignment(costs, k);
         ExpectBalanced(assignment, n, k);
         EXPECT_DOUBLE_EQ(Sum(costs, k, assignment.cluster), least) << n << " " << k;
       }
@@ -72,7 +72,7 @@ TEST(BalancedAssignmentTest, LargeProblem_PricesProveThatItIsOptimal) {
     costs[i] = static_cast<float>(UniformDouble(generator.Next32(), generator.Next32())) +
                0.3f * static_cast<float>(i % k);
   }
-  const Assignment assignment = BalancedAssignment(costs, k, std::vector<double>(k));
+  const Assignment assignment = BalancedAssignment(costs, k);
   ExpectBalanced(assignment, n, k);
   for (int64_t i = 0; i < n; ++i) {
     const int32_t own = assignment.cluster[i];
@@ -83,22 +83,8 @@ TEST(BalancedAssignmentTest, LargeProblem_PricesProveThatItIsOptimal) {
   }
 }
 
-TEST(BalancedAssignmentTest, AnyStartingPrices_GiveTheSameSum) {
-  constexpr int64_t n = 96, k = 8;
-  const std::vector<float> costs = RandomCosts(n, k, 500, 1 << 20);
-  const Assignment cold = BalancedAssignment(costs, k, std::vector<double>(k));
-  std::vector<double> odd(k);
-  for (int64_t c = 0; c < k; ++c) odd[c] = 1e5 * static_cast<double>((c * 5) % k) - 3e5;
-  for (const std::vector<double>& prices : {cold.prices, odd}) {
-    const Assignment warm = BalancedAssignment(costs, k, prices);
-    ExpectBalanced(warm, n, k);
-    EXPECT_DOUBLE_EQ(Sum(costs, k, warm.cluster), Sum(costs, k, cold.cluster));
-  }
-}
-
 TEST(BalancedAssignmentTest, AllCostsEqual_IsBalanced) {
-  ExpectBalanced(BalancedAssignment(std::vector<float>(64 * 4, 1.0f), 4, std::vector<double>(4)),
-                 64, 4);
+  ExpectBalanced(BalancedAssignment(std::vector<float>(64 * 4, 1.0f), 4), 64, 4);
 }
 
 }  // namespace

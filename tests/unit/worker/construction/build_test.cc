@@ -1,6 +1,7 @@
 #include "worker/construction/build.h"
 
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
@@ -11,7 +12,10 @@
 
 #include "common/philox.h"
 #include "common/status.h"
+#include "tests/unit/common/temporary_folder.h"
 #include "worker/model/arena.h"
+#include "worker/model/float_codec.h"
+#include "worker/model/hf_export.h"
 
 namespace moe::construction {
 namespace {
@@ -62,8 +66,7 @@ class BuildMoeTest : public ::testing::Test {
     config_ = MoeConfigFor(dense_, moe).value();
     partition_ =
         IndependentRandom(dense_.num_layers, dense_.intermediate_size, moe.num_experts, kSeed);
-    parameters_ = BuildMoe(dense_, dense_parameters_, config_, partition_, kSeed,
-                           [&](int64_t done) { layers_done_.push_back(done); });
+    parameters_ = BuildMoe(dense_, dense_parameters_, config_, partition_, kSeed);
   }
   at::Tensor DenseView(const std::string& name) {
     return model::View(dense_parameters_, model::ParameterLayout(dense_).Find(name));
@@ -78,7 +81,6 @@ class BuildMoeTest : public ::testing::Test {
   artefacts::ModelConfig config_;
   Partition partition_;
   at::Tensor parameters_;
-  std::vector<int64_t> layers_done_;
 };
 
 TEST_F(BuildMoeTest, SumOfAllExperts_IsTheDenseFfn) {
@@ -95,7 +97,6 @@ TEST_F(BuildMoeTest, SumOfAllExperts_IsTheDenseFfn) {
     const double error = sum.sub(expected).abs().max().item<double>();
     EXPECT_LT(error, 1e-5 * expected.abs().max().item<double>()) << "layer " << i;
   }
-  EXPECT_EQ(layers_done_, (std::vector<int64_t>{1, 2, 3}));
 }
 
 TEST_F(BuildMoeTest, SharedExpertAndDenseLayers_KeepTheSumAndTheDenseFfn) {
@@ -111,9 +112,7 @@ TEST_F(BuildMoeTest, SharedExpertAndDenseLayers_KeepTheSumAndTheDenseFfn) {
     split = IndependentRandomLayer(layer, 80, 10, kSeed);
     for (int64_t neuron = 80; neuron < 96; ++neuron) split.shared.push_back(neuron);
   }
-  parameters_ = BuildMoe(dense_, dense_parameters_, config_, partition_, kSeed,
-                         [&](int64_t done) { layers_done_.push_back(done); });
-  EXPECT_EQ(layers_done_, (std::vector<int64_t>{1, 2, 3}));
+  parameters_ = BuildMoe(dense_, dense_parameters_, config_, partition_, kSeed);
   EXPECT_TRUE(at::equal(MoeView("layers.1.gate_up"), DenseView("layers.1.gate_up")));
   EXPECT_TRUE(at::equal(MoeView("layers.1.down"), DenseView("layers.1.down")));
   EXPECT_EQ(MoeView("layers.2.scale").item<float>(), 4.0f);
@@ -180,6 +179,93 @@ TEST_F(BuildMoeTest, LinearGate_HasOneMatrix) {
   Build(moe);
   EXPECT_FALSE(model::ParameterLayout(config_).Has("layers.0.router.2"));
   EXPECT_GT(MoeView("layers.0.router.0").abs().max().item<float>(), 0.0f);
+}
+
+// The dense model as a Hugging Face folder, built layer by layer as a construct job does.
+class StreamedBuildTest : public BuildMoeTest {
+ protected:
+  // The parameters of `to` one after the other, in the type of the folder.
+  absl::StatusOr<std::vector<uint8_t>> Stream(artefacts::DType dtype,
+                                              const artefacts::ModelConfig& to,
+                                              const BuildOptions& options, const PlanLayer& plan) {
+    EXPECT_TRUE(model::SaveHfFolder(dense_, dense_parameters_, dtype, folder_.path(),
+                                    /*max_shard_bytes=*/20'000)
+                    .ok());
+    const auto source = model::OpenWeights(folder_.path());
+    EXPECT_TRUE(source.ok()) << ToString(source.status());
+    EXPECT_EQ((*source)->dtype(), dtype);
+    std::vector<uint8_t> bytes;
+    const absl::Status built = construction::Build(
+        **source, to, options, plan,
+        [&](const model::Parameter&, kernels::Buffer<uint8_t>& data, uint64_t size) {
+          bytes.insert(bytes.end(), data.data(), data.data() + size);
+          return absl::OkStatus();
+        });
+    if (!built.ok()) return built;
+    return bytes;
+  }
+  PlanLayer OfPartition() {
+    return [this](int64_t layer) -> absl::StatusOr<LayerPlan> {
+      layers_planned_.push_back(layer);
+      return LayerPlan{.partition = partition_.layers[layer]};
+    };
+  }
+
+  TemporaryFolder folder_;
+  std::vector<int64_t> layers_planned_;
+};
+
+TEST_F(StreamedBuildTest, OfABf16Folder_GivesTheBitsOfTheModelBuiltInMemoryAndRounded) {
+  Build(Moe(16, 4));
+  const auto bytes = Stream(artefacts::DType::kBf16, config_, {.seed = kSeed}, OfPartition());
+  ASSERT_TRUE(bytes.ok()) << ToString(bytes.status());
+  const model::ParameterLayout layout(config_);
+  std::vector<uint8_t> expected;
+  for (const model::Parameter& parameter : layout.parameters()) {
+    std::vector<uint8_t> rounded(2 * parameter.numel);
+    model::EncodeFloats(artefacts::DType::kBf16,
+                        parameters_.const_data_ptr<float>() + parameter.offset, parameter.numel,
+                        rounded.data());
+    expected.insert(expected.end(), rounded.begin(), rounded.end());
+  }
+  EXPECT_EQ(*bytes, expected);
+  EXPECT_EQ(layers_planned_, (std::vector<int64_t>{0, 1, 2})) << "once each, in order";
+}
+
+TEST_F(StreamedBuildTest, ErrorsOfThePlan_EndIt) {
+  Build(Moe(16, 4));
+  const auto bytes =
+      Stream(artefacts::DType::kF32, config_, {}, [](int64_t layer) -> absl::StatusOr<LayerPlan> {
+        return Cancelled("stopped in layer {}", layer);
+      });
+  EXPECT_EQ(ToString(bytes.status()), "CANCELLED: stopped in layer 0");
+}
+
+TEST_F(StreamedBuildTest, ReplacedValueBeyondTheType_IsNamed) {
+  Build(Moe(16, 4));
+  const auto bytes =
+      Stream(artefacts::DType::kF16, config_, {}, [&](int64_t layer) -> absl::StatusOr<LayerPlan> {
+        return LayerPlan{.partition = partition_.layers[layer],
+                         .replaced = {{"router.0", at::full({16, 32}, 7e4f)}}};
+      });
+  EXPECT_THAT(ToString(bytes.status()), AllOf(HasSubstr("layers.0.router.0[0] = 70000"),
+                                              HasSubstr("F16"), HasSubstr("BF16 or F32")));
+}
+
+TEST_F(StreamedBuildTest, SmallerWidth_PrunesToTheOnlyExpert) {
+  artefacts::ModelConfig pruned = dense_;
+  pruned.intermediate_size = 2;
+  const auto parameters =
+      BuildArena(*model::ArenaWeights(dense_, dense_parameters_), pruned, {},
+                 [](int64_t) -> absl::StatusOr<LayerPlan> {
+                   return LayerPlan{.partition = {.experts = {{5, 90}}, .shared = {}}};
+                 });
+  ASSERT_TRUE(parameters.ok()) << ToString(parameters.status());
+  const model::ParameterLayout layout(pruned);
+  const at::Tensor down = model::View(*parameters, layout.Find("layers.1.down"));
+  EXPECT_TRUE(at::equal(down.select(1, 1), DenseView("layers.1.down").select(1, 90)));
+  const at::Tensor gate_up = model::View(*parameters, layout.Find("layers.1.gate_up"));
+  EXPECT_TRUE(at::equal(gate_up[3], DenseView("layers.1.gate_up")[96 + 90]));
 }
 
 TEST(MoeConfigForTest, NumbersThatDoNotFit_AreRefusedWithTheFix) {

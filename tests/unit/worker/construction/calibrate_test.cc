@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,11 +13,13 @@
 
 #include "worker/model/arena.h"
 #include "worker/model/model.h"
+#include "worker/model/weight_source.h"
 
 namespace moe::construction {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr int64_t kExperts = 6, kWidth = 8;  // of 48 neurons
@@ -55,25 +58,40 @@ at::Tensor DenseParameters(const artefacts::ModelConfig& config) {
   return parameters;
 }
 
-std::vector<std::vector<int64_t>> InTurns(int64_t, const std::vector<int64_t>& neurons) {
-  std::vector<std::vector<int64_t>> experts(neurons.size() / kWidth);
+std::vector<Neurons> InTurns(const Neurons& neurons, int64_t num_experts) {
+  std::vector<Neurons> experts(num_experts);
   for (size_t i = 0; i < neurons.size(); ++i) experts[i % experts.size()].push_back(neurons[i]);
   return experts;
 }
 
-CalibrationOptions Options(int64_t shared_experts, int64_t num_dense_layers = 0) {
-  return {.fit = {.num_experts = kExperts - shared_experts,
-                  .top_k = 2,
-                  .shared_width = shared_experts * kWidth},
+CalibrationOptions Options(int64_t num_dense_layers = 0) {
+  return {.fit = {.top_k = 2, .fit_experts = false},
           .gate_network = "linear",
           .num_dense_layers = num_dense_layers};
 }
 
 class CalibrateTest : public ::testing::Test {
  protected:
-  CalibratedModel Run(const CalibrationOptions& options) {
-    return Calibrate(dense_, dense_parameters_, options, tokens_BS_, InTurns,
+  // The most important neurons are shared, the others dealt in turns.
+  Partition Cut(int64_t shared_experts) const {
+    Partition partition;
+    for (const Neurons& shared :
+         ImportantNeurons(dense_, dense_parameters_, tokens_BS_, shared_experts * kWidth)) {
+      partition.layers.push_back({.experts = InTurns(NeuronsBut(shared, dense_.intermediate_size),
+                                                     kExperts - shared_experts),
+                                  .shared = shared});
+    }
+    return partition;
+  }
+  CalibratedModel Run(int64_t shared_experts, const CalibrationOptions& options) {
+    return Calibrate(dense_, dense_parameters_, options, Cut(shared_experts), tokens_BS_,
                      [](int64_t, int64_t) { return true; });
+  }
+  at::Tensor Build(const CalibratedModel& model) const {
+    return BuildArena(
+               *model::ArenaWeights(dense_, dense_parameters_), model.config, {},
+               [&](int64_t layer) -> absl::StatusOr<LayerPlan> { return model.plans[layer]; })
+        .value();
   }
   // By the model's own fast path.
   static double LossOf(const artefacts::ModelConfig& config, const at::Tensor& parameters,
@@ -109,36 +127,42 @@ class CalibrateTest : public ::testing::Test {
 TEST_F(CalibrateTest, ReportedLosses_AreThoseOfTheModels) {
   for (const bool mean_vector : {false, true}) {
     for (const bool learn_scale : {false, true}) {
-      CalibrationOptions options = Options(/*shared_experts=*/2, /*num_dense_layers=*/1);
-      options.fit.mean_vector = mean_vector;
-      options.learn_scale = learn_scale;
-      const CalibratedModel model = Run(options);
-      EXPECT_NEAR(model.loss, LossOf(model.config, model.parameters, tokens_BS_), 1e-4);
-      EXPECT_NEAR(model.dense_loss, LossOf(dense_, dense_parameters_, tokens_BS_), 1e-5);
-      EXPECT_EQ(model.config.num_moe_layers(), 3);
+      for (const bool fit_experts : {false, true}) {
+        CalibrationOptions options = Options(/*num_dense_layers=*/1);
+        options.fit.mean_vector = mean_vector;
+        options.fit.fit_experts = fit_experts;
+        options.learn_scale = learn_scale;
+        const CalibratedModel model = Run(/*shared_experts=*/2, options);
+        EXPECT_NEAR(model.loss, LossOf(model.config, Build(model), tokens_BS_), 1e-4);
+        EXPECT_NEAR(model.dense_loss, LossOf(dense_, dense_parameters_, tokens_BS_), 1e-5);
+        EXPECT_EQ(model.config.num_moe_layers(), 3);
+      }
     }
   }
 }
 
 TEST_F(CalibrateTest, MlpGate_RoutesLikeTheLinearOne) {
-  CalibrationOptions options = Options(1);
+  CalibrationOptions options = Options();
   options.gate_network = "mlp";
-  const CalibratedModel model = Run(options);
-  EXPECT_NEAR(model.loss, LossOf(model.config, model.parameters, tokens_BS_), 2e-2);
+  const CalibratedModel model = Run(1, options);
+  EXPECT_NEAR(model.loss, LossOf(model.config, Build(model), tokens_BS_), 2e-2);
 }
 
 TEST_F(CalibrateTest, EveryPart_BringsTheLayersNearerToTheDense) {
-  CalibrationOptions plain = Options(2);
+  CalibrationOptions plain = Options();
   plain.fit.compensate = false;
-  CalibrationOptions with_mean = plain;
+  CalibrationOptions with_mean = plain, with_experts = Options();
   with_mean.fit.mean_vector = true;
-  const double without_shared = Error(Run(Options(0)));
-  const double shared = Error(Run(plain));
-  const double mean = Error(Run(with_mean));
-  const double compensated = Error(Run(Options(2)));
+  with_experts.fit.fit_experts = true;
+  const double without_shared = Error(Run(0, Options()));
+  const double shared = Error(Run(2, plain));
+  const double mean = Error(Run(2, with_mean));
+  const double compensated = Error(Run(2, Options()));
+  const double fitted = Error(Run(2, with_experts));
   EXPECT_LT(shared, 0.95 * without_shared);
   EXPECT_LT(mean, shared);
   EXPECT_LT(compensated, 0.95 * shared);
+  EXPECT_LT(fitted, 0.95 * compensated);
 }
 
 TEST_F(CalibrateTest, TheMostSensitiveLayer_StaysDense) {
@@ -151,7 +175,7 @@ TEST_F(CalibrateTest, TheMostSensitiveLayer_StaysDense) {
     model::View(dense_parameters_, layout.Find(idle)).mul_(0.01);
   }
   tokens_BS_ = GreedyText();
-  const CalibratedModel model = Run(Options(1, /*num_dense_layers=*/1));
+  const CalibratedModel model = Run(1, Options(/*num_dense_layers=*/1));
   EXPECT_THAT(model.config.moe.dense_layers, ElementsAre(2));
   EXPECT_TRUE(model.layers[2].stays_dense);
   for (const int64_t other : {0, 1, 3}) {
@@ -159,32 +183,37 @@ TEST_F(CalibrateTest, TheMostSensitiveLayer_StaysDense) {
   }
 }
 
-TEST_F(CalibrateTest, Stopped_ReturnsNoParameters) {
+TEST_F(CalibrateTest, LayersThatMustStayDense_DoAndCountAsChosen) {
+  CalibrationOptions options = Options(/*num_dense_layers=*/2);
+  options.dense_layers = {3};
+  const CalibratedModel model = Run(1, options);
+  EXPECT_THAT(model.config.moe.dense_layers, SizeIs(2));
+  EXPECT_EQ(model.config.moe.dense_layers.back(), 3);
+  EXPECT_EQ(model.layers[3].sensitivity, 0) << "there was nothing to measure";
+}
+
+TEST_F(CalibrateTest, Stopped_ReturnsNoPlans) {
   int64_t calls = 0;
-  const CalibratedModel model = Calibrate(dense_, dense_parameters_, Options(1), tokens_BS_,
-                                          InTurns, [&](int64_t, int64_t) { return ++calls < 2; });
-  EXPECT_FALSE(model.parameters.defined());
+  const CalibratedModel model =
+      Calibrate(dense_, dense_parameters_, Options(/*num_dense_layers=*/1), Cut(1), tokens_BS_,
+                [&](int64_t, int64_t) { return ++calls < 2; });
+  EXPECT_THAT(model.plans, IsEmpty());
   EXPECT_EQ(calls, 2);
 }
 
-TEST(FitLayer, SharesTheMostImportantNeuronsAndDealsTheRest) {
+TEST(NeuronImportance, IsWhatANeuronAddsToTheOutput) {
   at::manual_seed(3);
   at::Tensor h_TI = at::randn({200, 12}, at::kFloat);
   for (const int64_t important : {4, 9, 10}) h_TI.select(1, important).mul_(10);
-  const FittedLayer layer =
-      FitLayer({.num_experts = 3, .top_k = 1, .shared_width = 3},
-               {.x_Td = at::randn({200, 5}, at::kFloat),
-                .h_TI = h_TI,
-                .down_dI = at::randn({5, 12}, at::kFloat)},
-               [](const std::vector<int64_t>& neurons) {
-                 EXPECT_THAT(neurons, ElementsAre(0, 1, 2, 3, 5, 6, 7, 8, 11));
-                 return std::vector<std::vector<int64_t>>{{0, 3, 7}, {1, 5, 8}, {2, 6, 11}};
-               });
-  EXPECT_THAT(layer.partition.shared, ElementsAre(4, 9, 10));
-  EXPECT_THAT(layer.partition.experts, SizeIs(3));
+  at::Tensor down_dI = at::randn({5, 12}, at::kFloat);
+  down_dI.select(1, 9).zero_();  // active, and to no effect
+  const at::Tensor importance_I = NeuronImportance(h_TI, down_dI);
+  const at::Tensor order = std::get<1>(importance_I.topk(2));
+  EXPECT_EQ(order.min().item<int64_t>(), 4);
+  EXPECT_EQ(order.max().item<int64_t>(), 10);
+  EXPECT_EQ(importance_I[9].item<float>(), 0);
 }
 
-// One expert does all the work for half of the tokens and the other for the rest, which x tells.
 TEST(FitLayer, GateFindsTheExpertsThatDoTheWork) {
   at::manual_seed(3);
   const int64_t T = 400;
@@ -195,11 +224,8 @@ TEST(FitLayer, GateFindsTheExpertsThatDoTheWork) {
     h_TI[t].narrow(0, first ? 4 : 0, 4).mul_(0.01);
   }
   const FittedLayer layer =
-      FitLayer({.num_experts = 2, .top_k = 1},
-               {.x_Td = x_Td, .h_TI = h_TI, .down_dI = at::randn({6, 8}, at::kFloat)},
-               [](const std::vector<int64_t>&) {
-                 return std::vector<std::vector<int64_t>>{{0, 1, 2, 3}, {4, 5, 6, 7}};
-               });
+      FitLayer({.top_k = 1}, {.x_Td = x_Td, .h_TI = h_TI, .down_dI = at::randn({6, 8}, at::kFloat)},
+               {.experts = {{0, 1, 2, 3}, {4, 5, 6, 7}}, .shared = {}});
   EXPECT_LT(layer.relative_error, 1e-3);
   EXPECT_NEAR(layer.scale, 1.0, 1e-2);
 }

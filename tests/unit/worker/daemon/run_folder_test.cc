@@ -49,7 +49,7 @@ TEST(RankFolder, ProcessAndExit_AreReadBackAndMissingIsNotAnError) {
   EXPECT_FALSE(rank.ReadProcess()->has_value());
   EXPECT_FALSE(rank.ReadExit()->has_value());
   const ProcessIdentity process = {.pid = 4711, .start_time = 12345678901};
-  ASSERT_TRUE(rank.WriteProcess(process).ok());
+  ASSERT_TRUE(ReplaceFile(rank.process_path(), "4711 12345678901\n").ok());
   EXPECT_EQ(**rank.ReadProcess(), process);
   const ProcessExit exit = {.exit_code = -1, .signal = 9};
   ASSERT_TRUE(rank.WriteExit(exit).ok());

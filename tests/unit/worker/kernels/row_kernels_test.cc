@@ -103,17 +103,22 @@ TEST(RmsNorm, Backward_EqualsFiniteDifferencesWhateverTheThreads) {
 
 TEST(Rope, InverseUndoesForwardAndValuesStay) {
   constexpr int64_t kSequence = 5, kRows = 2 * kSequence, kHead = 6, kStride = 3 * kHead;
-  const RopeTable table(kSequence, kHead, /*theta=*/10000.0);
+  std::vector<double> frequencies;
+  for (int64_t i = 0; i < kHead / 2; ++i)
+    frequencies.push_back(std::pow(10000.0, -2.0 * i / kHead));
+  const RopeTable table(kSequence, frequencies);
+  std::vector<int32_t> positions;
+  for (int64_t r = 0; r < kRows; ++r) positions.push_back(static_cast<int32_t>(r % kSequence));
   const std::vector<float> original = Random(kRows * kStride, 1);
   std::vector<float> x = original;
-  Rope(table, Rotation::kForward, kRows, kSequence, /*heads=*/2, x.data(), kStride);
+  Rope(table, Rotation::kForward, positions, /*heads=*/2, x.data(), kStride);
   // Position 3 of the second sample, second head, pair 1.
   const int64_t row = (kSequence + 3) * kStride, a = row + kHead + 1, b = a + kHead / 2;
   const double angle = 3 * std::pow(10000.0, -2.0 / kHead);
   EXPECT_NEAR(x[a], original[a] * std::cos(angle) - original[b] * std::sin(angle), 1e-6);
   EXPECT_NEAR(x[b], original[b] * std::cos(angle) + original[a] * std::sin(angle), 1e-6);
   EXPECT_EQ(x[row + 2 * kHead], original[row + 2 * kHead]) << "the third head is not rotated";
-  Rope(table, Rotation::kInverse, kRows, kSequence, /*heads=*/2, x.data(), kStride);
+  Rope(table, Rotation::kInverse, positions, /*heads=*/2, x.data(), kStride);
   for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], original[i], 1e-6) << i;
 }
 
@@ -164,6 +169,21 @@ TEST(Dispatch, GroupsRowsByExpertInTokenOrderAndCombinesThem) {
   GatherRows(dispatch, 0, 6, x.data(), 2, all.data());
   CombineRows(dispatch, all.data(), 2, y.data());
   EXPECT_THAT(y, ElementsAre(21, 23, 41, 43, 61, 63));
+}
+
+TEST(Dispatch, SlotsThatGoNowhere_HaveNoRowAndAddNothing) {
+  const std::vector<int32_t> experts = {1, Dispatch::kNone, 1, Dispatch::kNone};
+  Dispatch dispatch;
+  dispatch.Build(experts.data(), /*num_tokens=*/4, /*slots_per_token=*/1, /*num_experts=*/2);
+  EXPECT_EQ(dispatch.rows(), 2);
+  EXPECT_THAT(dispatch.first_row, ElementsAre(0, 0, 2));
+  EXPECT_THAT(dispatch.slot_of_row, ElementsAre(0, 2));
+  EXPECT_THAT(dispatch.row_of_slot, ElementsAre(0, Dispatch::kNone, 1, Dispatch::kNone));
+
+  const std::vector<float> rows = {5, 7};
+  std::vector<float> y(4, 1.0f);
+  CombineRows(dispatch, rows.data(), /*d=*/1, y.data());
+  EXPECT_THAT(y, ElementsAre(6, 1, 8, 1));
 }
 
 }  // namespace

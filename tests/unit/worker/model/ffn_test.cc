@@ -122,5 +122,45 @@ TEST_F(MoeFfn, ExpertsWithNoTokensAndAllTokens_GetZeroAndFullGradients) {
   EXPECT_THAT(Slice(dgate_up_, 1 * kExpertSize, kExpertSize), Each(::testing::Ne(0.0f)));
 }
 
+class SwitchFfn : public MoeFfn {
+ protected:
+  // A gate that sends every token to expert 1, with scores that grow with the token.
+  SwitchFfn() {
+    layer_.config.gate = "switch";
+    layer_.config.top_k = 1;
+    for (int64_t t = 0; t < kTokens; ++t) layer_.x[t * kHidden] = 1.0f + 0.1f * t;
+    std::fill(layer_.router_0.begin(), layer_.router_0.end(), 0.0f);
+    layer_.router_0[1 * kHidden] = 0.5f;
+    std::fill(layer_.router_2.begin(), layer_.router_2.end(), 0.0f);
+    for (int64_t e = 0; e < kExperts; ++e) layer_.router_2[e * kExperts + e] = 1.0f;
+  }
+
+  static constexpr int64_t kExpertSize = 2 * kWidth * kHidden;
+};
+
+TEST_F(SwitchFfn, AllTokensToOneExpert_OthersGetZeroGradients) {
+  Forward(nullptr);
+  EXPECT_THAT(saved_.gate.routed, ElementsAre(0, kTokens, 0, 0));
+  EXPECT_EQ(saved_.dispatch.rows(), kTokens);
+  Backward(Sines(kTokens * kHidden, 0.15));
+  EXPECT_THAT(Slice(dgate_up_, kExpertSize, kExpertSize), Each(::testing::Ne(0.0f)));
+  EXPECT_THAT(Slice(dgate_up_, 0, kExpertSize), Each(0.0f));
+  EXPECT_THAT(Slice(dgate_up_, 2 * kExpertSize, 2 * kExpertSize), Each(0.0f));
+}
+
+TEST_F(SwitchFfn, TokensWithoutRoom_AreLeftOutForwardAndBackward) {
+  const std::vector<float> unlimited = Forward(nullptr);
+  layer_.config.capacity_factor = 1.4;  // of 6 / 4 tokens: the 2 with the highest scores
+  const std::vector<float> y = Forward(nullptr);
+  constexpr int64_t kDropped = (kTokens - 2) * kHidden;
+  EXPECT_EQ(saved_.dispatch.rows(), 2);
+  EXPECT_THAT(Slice(y, 0, kDropped), Each(0.0f));
+  EXPECT_EQ(Slice(y, kDropped, 2 * kHidden), Slice(unlimited, kDropped, 2 * kHidden));
+
+  Backward(Sines(kTokens * kHidden, 0.15));
+  EXPECT_THAT(Slice(dx_, 0, kDropped), Each(0.0f));
+  EXPECT_THAT(Slice(dx_, kDropped, 2 * kHidden), Each(::testing::Ne(0.0f)));
+}
+
 }  // namespace
 }  // namespace moe::model

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "tests/unit/worker/model/golden_layer.h"
+#include "worker/model/switch_gate.h"
 
 namespace moe::model {
 namespace {
@@ -141,6 +142,59 @@ TEST_F(Gate, AllLogitsEqual_TakesTheLowestExperts) {
   const GateResult gate = Run(layer_.LinearGate(), nullptr);
   EXPECT_THAT(gate.routed, ElementsAre(kTokens, kTokens, 0, 0));
   EXPECT_FLOAT_EQ(gate.scores[0], 0.5f);
+}
+
+class Switch : public Gate {
+ protected:
+  Switch() {
+    layer_.config.gate = "switch";
+    layer_.config.top_k = 1;
+  }
+};
+
+TEST_F(Switch, WithoutNoise_GivesGoldenNumbers) {
+  const GateResult gate = Run(layer_.MlpGate(), nullptr);
+  EXPECT_THAT(gate.indices, ElementsAre(0, 1, 0, 1, 3, 2));
+  EXPECT_THAT(gate.scores, Pointwise(IsNearBy(1e-6),
+                                     {.9773767, .8503311, .6050404, .1113300, .1387456, .3875729}));
+  EXPECT_THAT(gate.load, Pointwise(IsNearBy(1e-9), {2.0 / 6, 2.0 / 6, 1.0 / 6, 1.0 / 6}));
+  EXPECT_THAT(gate.importance, Pointwise(IsNearBy(1e-6), {.2843508, .2299790, .2711302, .2145399}));
+  EXPECT_NEAR(gate.balance_loss, .01009553, 1e-8);
+}
+
+TEST_F(Switch, ExpertsAboveTheirCapacity_KeepTheHighestScores) {
+  layer_.config.capacity_factor = 0.7;  // of 6 / 4 tokens: 1
+  const GateResult gate = Run(layer_.MlpGate(), nullptr);
+  EXPECT_THAT(gate.indices, ElementsAre(0, 1, kNoExpert, kNoExpert, 3, 2));
+  EXPECT_THAT(gate.scores,
+              Pointwise(IsNearBy(1e-6), {.9773767, .8503311, 0.0, 0.0, .1387456, .3875729}));
+  // What the gate wanted is what the balance loss has to see.
+  EXPECT_THAT(gate.routed, ElementsAre(2, 2, 1, 1));
+  EXPECT_NEAR(gate.balance_loss, .01009553, 1e-8);
+}
+
+TEST(SwitchCapacity, IsAShareOfTheTokensButAtLeastOne) {
+  artefacts::MoeConfig config = {.num_experts = 4, .top_k = 1, .gate = "switch"};
+  EXPECT_EQ(SwitchCapacity(config, 10), 10) << "no limit";
+  config.capacity_factor = 1.25;
+  EXPECT_EQ(SwitchCapacity(config, 16), 5);
+  EXPECT_EQ(SwitchCapacity(config, 15), 4);
+  EXPECT_EQ(SwitchCapacity(config, 2), 1);
+  config.capacity_factor = 100;
+  EXPECT_EQ(SwitchCapacity(config, 16), 16);
+}
+
+TEST_F(Switch, Noise_ChoosesExpertsAsOftenAsSoftmaxDoes) {
+  // The argmax of logits with Gumbel noise is a draw from their softmax.
+  constexpr int64_t kDraws = 20'000;
+  const std::vector<float> router = {0.0f, 0.5f, 1.0f, -1.0f};
+  const std::vector<float> ones(kDraws, 1.0f);
+  std::vector<float> draws(kDraws * 4);
+  DrawGateNoise({.seed = 5}, 0, 1, kDraws, 4, draws.data());
+  GateResult gate;
+  GateForward(layer_.config, LoadEstimator::kCorrect, {router.data(), nullptr, nullptr},
+              ones.data(), kDraws, 1, draws.data(), gate);
+  EXPECT_THAT(gate.load, Pointwise(IsNearBy(0.015), gate.importance));
 }
 
 // A sample's noise depends on the sample, not on the micro-batch it comes in.

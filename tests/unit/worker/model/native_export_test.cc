@@ -119,6 +119,10 @@ TEST(ToNative, WhatTheArchitectureCannotHold_IsRefusedWithTheFix) {
   artefacts::ModelConfig mlp = Mixture();
   mlp.moe.gate_network = "mlp";
   EXPECT_THAT(refusal(NativeArchitecture::kMixtral, mlp), HasSubstr("gate_network linear"));
+  artefacts::ModelConfig switched = Mixture();
+  switched.moe.gate = "switch";
+  switched.moe.top_k = 1;
+  EXPECT_THAT(refusal(NativeArchitecture::kMixtral, switched), HasSubstr("switch gate"));
   artefacts::ModelConfig biased = WithSharedExpert();
   biased.moe.output_bias = true;
   EXPECT_THAT(refusal(NativeArchitecture::kQwen2Moe, biased), HasSubstr("mean_vector false"));

@@ -2,21 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/published_shapes.h"
+
 namespace moe::model {
 namespace {
 
-artefacts::ModelConfig SmolLm2() {
-  artefacts::ModelConfig config;
-  config.vocab_size = 49152;
-  config.hidden_size = 576;
-  config.intermediate_size = 1536;
-  config.num_layers = 30;
-  config.num_heads = 9;
-  config.num_kv_heads = 3;
-  config.head_dim = 64;
-  config.tie_word_embeddings = true;
-  return config;
-}
+using published::SmolLm2;
 
 TEST(ParameterLayout, SmolLm2_HasThePublishedNumberOfParameters) {
   const ParameterLayout layout(SmolLm2());

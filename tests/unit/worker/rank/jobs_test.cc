@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <functional>
 
 #include "common/file.h"
 #include "common/line_buffer.h"
@@ -18,6 +19,7 @@
 #include "storage/artefacts/manifest.h"
 #include "tests/unit/common/temporary_folder.h"
 #include "tests/unit/worker/training/tiny_run.h"
+#include "worker/model/arena.h"
 #include "worker/model/hf_export.h"
 #include "worker/model/model.h"
 #include "worker/model/weights.h"
@@ -43,6 +45,7 @@ Json ConstructSpecJson() {
           {"top_k", 2},
           {"score_scale_factor", 4.0},
           {"gate_network", "mlp"},
+          {"gate", "noisy-top-k"},
           {"gate_init", "random"},
           {"seed", "1227"},
           {"learn_scale", false}};
@@ -213,11 +216,8 @@ TEST_F(JobsTest, Construct_DenseFolder_MakesAModelArtefactThatReadsBack) {
 }
 
 Json CalibrateJson() {
-  return {{"tokens", 512},
-          {"shared_experts", 1},
-          {"active_ffn_share", 0.7},
-          {"compensate", true},
-          {"mean_vector", false}};
+  return {{"tokens", 512},      {"shared_experts", 1}, {"active_ffn_share", 0.7},
+          {"compensate", true}, {"fit_experts", true}, {"mean_vector", false}};
 }
 
 TEST_F(JobsTest, ConstructCalibrated_ThenTrainAndExport_KeepsSharedExpertsAndDenseLayers) {
@@ -250,6 +250,111 @@ TEST_F(JobsTest, ConstructCalibrated_ThenTrainAndExport_KeepsSharedExpertsAndDen
                                {{"dtype", "fp32"}, {"format", "qwen2-moe"}});
   ASSERT_TRUE(exported.Last().contains("finished")) << exported.Last();
   EXPECT_EQ(exported.Of("artefact").at(0)["metadata"]["model_type"], "qwen2_moe");
+}
+
+TEST_F(JobsTest, ConstructSwitch_ThenTrainEvaluateAndExport_KeepsGateAndCapacity) {
+  Json spec = ConstructSpecJson();
+  spec.update({{"gate", "switch"}, {"top_k", 1}, {"capacity_factor", 1.5}});
+  const Reports constructed =
+      Run("construct", "construct", "model", {{"model", {{"path", DensePath()}}}}, spec);
+  ASSERT_TRUE(constructed.Last().contains("finished")) << constructed.Last();
+  EXPECT_THAT(constructed.Last()["finished"]["summary"], HasSubstr("top-1"));
+
+  const std::string checkpoint = OutputPath("train") + "/step-00000002";
+  const Reports trained =
+      Run("train", "train", "checkpoint",
+          {{"model", InputOf(constructed)}, {"dataset", {{"path", DatasetPath()}}}},
+          TrainSpecJson(), Committed(checkpoint));
+  ASSERT_TRUE(trained.Last().contains("finished")) << trained.Last();
+  // Gates that nothing has trained yet send some expert more than its room.
+  int64_t dropped = 0;
+  for (const Json& layer : trained.Of("step").at(0)["routing"])
+    dropped += layer["dropped"].get<int64_t>();
+  EXPECT_GT(dropped, 0);
+
+  const Json inputs = {{"models.0", {{"path", DensePath()}}},
+                       {"models.1", InputOf(trained)},
+                       {"dataset", {{"path", DatasetPath()}}}};
+  Json evaluate = EvaluateSpecJson();
+  const Reports evaluated = Run("evaluate", "evaluate", "report", inputs, evaluate);
+  ASSERT_TRUE(evaluated.Last().contains("finished")) << evaluated.Last();
+  evaluate["top_k"] = 2;
+  const Reports refused = Run("evaluate-two", "evaluate", "report", inputs, evaluate);
+  ASSERT_TRUE(refused.Last().contains("failed")) << refused.Last();
+  EXPECT_THAT(refused.Last()["failed"]["error"],
+              AllOf(HasSubstr("top_k=2"), HasSubstr("switch gate"), HasSubstr("selects 1")));
+
+  const Reports exported = Run("export", "export", "model", {{"model", InputOf(trained)}},
+                               {{"dtype", "fp32"}, {"format", "llama-moe"}});
+  ASSERT_TRUE(exported.Last().contains("finished")) << exported.Last();
+  const auto loaded = model::LoadModel(OutputPath("export"));
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_TRUE(loaded->config.moe.is_switch());
+  EXPECT_EQ(loaded->config.moe.capacity_factor, 1.5);
+}
+
+// Calibration fits what any method cuts.
+TEST_F(JobsTest, ConstructCalibrated_EveryMethod_StartsNearTheDenseModel) {
+  Json clustering = ConstructSpecJson(), inner = ConstructSpecJson(), inter = ConstructSpecJson();
+  clustering["method"] = "independent-clustering";
+  clustering["clustering"] = {{"metric", "l2"},
+                              {"projection", "up"},
+                              {"restarts", 1},
+                              {"max_iterations", 10},
+                              {"tolerance", 1e-4}};
+  inner["method"] = "sharing-inner";
+  inner["importance"] = ImportanceJson();
+  inter["method"] = "sharing-inter";
+  inter["importance"] = ImportanceJson();
+  inter["overlap"] = true;
+  inter["num_experts"] = 6;
+  inter["num_shared_experts"] = 2;
+  inter["shared_scale_factor"] = 0.5;
+  for (Json& spec : {std::ref(clustering), std::ref(inner), std::ref(inter)}) {
+    const std::string method = spec["method"];
+    const bool has_shared = method == "sharing-inter";
+    spec["calibrate"] = CalibrateJson();
+    spec["calibrate"]["shared_experts"] = has_shared ? 0 : 1;
+    spec["calibrate"].erase("active_ffn_share");
+    spec["layers"] = {1};
+    const Reports reports = Run(method, "construct", "model",
+                                {{"model", {{"path", DensePath()}}},
+                                 {"calibrate.dataset", {{"path", DatasetPath()}}},
+                                 {"importance.dataset", {{"path", DatasetPath()}}}},
+                                spec);
+    ASSERT_TRUE(reports.Last().contains("finished")) << method << ": " << reports.Last();
+    const auto made = model::LoadModel(OutputPath(method));
+    ASSERT_TRUE(made.ok()) << ToString(made.status());
+    EXPECT_EQ(made->config.moe.dense_layers, std::vector<int64_t>{0}) << method;
+    EXPECT_EQ(made->config.moe.shared_width, has_shared ? 32 : 16) << method;
+    const Json metadata = reports.Of("artefact").at(0)["metadata"];
+    EXPECT_LT(metadata["calibration"]["loss"].get<double>(),
+              1.1 * metadata["calibration"]["dense_loss"].get<double>())
+        << method;
+    EXPECT_EQ(metadata["table"].size(), 2u) << "a title and layer 1";
+  }
+}
+
+TEST_F(JobsTest, Construct_TrainedGates_DifferFromTheCentresTheyStartFrom) {
+  Json centres = ConstructSpecJson(), trained = ConstructSpecJson();
+  centres["gate_init"] = "centres";
+  trained["gate_init"] = "trained";
+  trained["gate_training"] = {
+      {"tokens", 512}, {"epochs", 20}, {"learning_rate", 0.01}, {"teacher", "l1"}};
+  const Json inputs = {{"model", {{"path", DensePath()}}},
+                       {"gate_training.dataset", {{"path", DatasetPath()}}}};
+  const Reports before = Run("centres", "construct", "model", inputs, centres);
+  const Reports after = Run("trained", "construct", "model", inputs, trained);
+  ASSERT_TRUE(after.Last().contains("finished")) << after.Last();
+  const auto from = model::LoadModel(OutputPath("centres"));
+  const auto to = model::LoadModel(OutputPath("trained"));
+  ASSERT_TRUE(from.ok() && to.ok());
+  const model::ParameterLayout layout(to->config);
+  const auto view = [&](const model::LoadedModel& loaded, const std::string& name) {
+    return model::View(loaded.parameters, layout.Find(name));
+  };
+  EXPECT_TRUE(at::equal(view(*from, "layers.0.experts.down"), view(*to, "layers.0.experts.down")));
+  EXPECT_FALSE(at::equal(view(*from, "layers.0.router.0"), view(*to, "layers.0.router.0")));
 }
 
 TEST_F(JobsTest, ConstructCalibrated_Cancelled_Stops) {

@@ -42,7 +42,7 @@ Json TrainRun() {
 }
 
 std::string TrainError(const Json& run) {
-  const auto spec = ParseTrainSpec(run.at("spec"));
+  const auto spec = ParseTrainSpec(run.at("spec"), "train");
   return spec.ok() ? "ok" : ToString(spec.status());
 }
 
@@ -93,7 +93,7 @@ TEST(RunSpecTest, FindInput_ThatIsNotThere_SaysWhatNeedsIt) {
 }
 
 TEST(RunSpecTest, ParseTrainSpec_ReadsEveryField) {
-  const auto spec = ParseTrainSpec(TrainRun().at("spec"));
+  const auto spec = ParseTrainSpec(TrainRun().at("spec"), "train");
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
   EXPECT_EQ(spec->steps, 60);
   EXPECT_EQ(spec->sequence_length, 512);
@@ -118,10 +118,19 @@ TEST(RunSpecTest, ParseTrainSpec_ReadsEveryField) {
   EXPECT_EQ(spec->watch.max_bad_steps, 3);
 }
 
+TEST(RunSpecTest, ParseTrainSpec_StartContinue_StartsFromNothingElse) {
+  Json run = TrainRun();
+  run["spec"]["start"] = "continue";
+  const auto spec = ParseTrainSpec(run.at("spec"), "train");
+  ASSERT_TRUE(spec.ok()) << ToString(spec.status());
+  EXPECT_TRUE(spec->continues);
+  EXPECT_FALSE(spec->random_start);
+}
+
 TEST(RunSpecTest, ParseTrainSpec_MixtureTable_IsRead) {
   Json run = TrainRun();
   run["spec"]["mixture"] = {{"preset", ""}, {"weights", {{"c4", 0.75}, {"github", 0.25}}}};
-  const auto spec = ParseTrainSpec(run.at("spec"));
+  const auto spec = ParseTrainSpec(run.at("spec"), "train");
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
   EXPECT_DOUBLE_EQ(spec->mixture_weights.at("c4"), 0.75);
 }
@@ -168,8 +177,8 @@ TEST(RunSpecTest, ParseEvaluateSpec_ReadsOneLabelPerModel) {
 TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
   const auto spec = ParseConstructSpec(Json::parse(R"json({
     "method": "independent-random", "num_experts": 16, "top_k": 4, "score_scale_factor": 4,
-    "gate_network": "mlp", "gate_init": "random", "num_shared_experts": 0, "learn_scale": false,
-    "seed": "-1"})json"));
+    "gate_network": "mlp", "gate": "noisy-top-k", "gate_init": "random",
+    "num_shared_experts": 0, "learn_scale": false, "seed": "-1"})json"));
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
   EXPECT_EQ(spec->method.num_experts, 16);
   EXPECT_EQ(spec->method.seed, ~uint64_t{0});
@@ -178,8 +187,8 @@ TEST(RunSpecTest, ParseConstructSpec_ReadsSeedWrittenAsString) {
 TEST(RunSpecTest, ParseConstructSpec_UnknownMethod_ListsTheKnown) {
   const Json json = Json::parse(R"json({
     "method": "clustering", "num_experts": 16, "top_k": 4, "score_scale_factor": 4,
-    "gate_network": "mlp", "gate_init": "random", "num_shared_experts": 0, "learn_scale": false,
-    "seed": "1"})json");
+    "gate_network": "mlp", "gate": "noisy-top-k", "gate_init": "random",
+    "num_shared_experts": 0, "learn_scale": false, "seed": "1"})json");
   EXPECT_THAT(ToString(ParseConstructSpec(json).status()),
               AllOf(HasSubstr("\"clustering\""), HasSubstr("independent-random")));
 }

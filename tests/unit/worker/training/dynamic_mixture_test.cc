@@ -129,7 +129,9 @@ TEST_F(DynamicMixtureTest, ResumeAtAnyCheckpoint_SameBitsAsTheUndisturbedRun) {
       const auto first = expected.begin() + checkpoint.step;
       EXPECT_EQ(Fingerprints(resumed.steps), std::vector<std::string>(first, expected.end()))
           << "from step " << checkpoint.step;
-      if (knows_all) EXPECT_EQ(again.asked, 0);
+      if (knows_all) {
+        EXPECT_EQ(again.asked, 0);
+      }
     }
   }
 }

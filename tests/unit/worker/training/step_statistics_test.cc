@@ -28,25 +28,27 @@ TEST(CombineMicroBatches, TwoMicroBatches_SumsRoutingAndKeepsSampleOrder) {
   const StatisticsShape shape = {.batch_samples = 2, .num_layers = 1, .num_experts = 3};
   const model::BatchResult results[2] = {
       {.sample_loss_sum = {10, 11},
-       .targets_per_sample = 4,
+       .num_targets = 8,
        .balance_loss = 0.25,
-       .routing = {{.load = {1, 2, 3}, .importance = {0.5, 1.5, 2.0}}}},
+       .routing = {{.load = {1, 2, 3}, .importance = {0.5, 1.5, 2.0}, .dropped = 1}}},
       {.sample_loss_sum = {12, 13},
-       .targets_per_sample = 4,
+       .num_targets = 8,
        .balance_loss = 0.75,
-       .routing = {{.load = {4, 0, 2}, .importance = {2.5, 0.5, 1.0}}}}};
-  const std::string tokens = "abcdefgh";
+       .routing = {{.load = {4, 0, 2}, .importance = {2.5, 0.5, 1.0}, .dropped = 3}}}};
+  const std::vector<int64_t> tokens = {7, 8, 9, 10, 11};
   std::vector<double> records(2 * shape.numel());
   for (size_t i = 0; i < 2; ++i) {
-    PackMicroBatch(shape, results[i], Crc32c(tokens.data() + 4 * i, 4),
+    // Two tokens, then three.
+    PackMicroBatch(shape, results[i], std::span(tokens).subspan(2 * i, 2 + i),
                    std::span(records).subspan(i * shape.numel(), shape.numel()));
   }
-  const StepStatistics total = CombineMicroBatches(shape, records, 4);
+  const StepStatistics total = CombineMicroBatches(shape, records);
   EXPECT_THAT(total.sample_loss_sums, ElementsAre(10, 11, 12, 13));
   EXPECT_EQ(total.balance_loss, 0.5);
   EXPECT_THAT(total.routing.at(0).load, ElementsAre(5, 2, 5));
   EXPECT_THAT(total.routing.at(0).importance, ElementsAre(3.0, 2.0, 3.0));
-  EXPECT_EQ(total.batch_crc32c, Crc32c(tokens.data(), 8));
+  EXPECT_EQ(total.routing.at(0).dropped, 4);
+  EXPECT_EQ(total.batch_crc32c, Crc32c(tokens.data(), 5 * sizeof(int64_t)));
 }
 
 }  // namespace

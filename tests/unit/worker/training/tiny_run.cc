@@ -2,12 +2,14 @@
 
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/check.h"
 #include "common/file.h"
 #include "common/philox.h"
 #include "common/status.h"
+#include "sampler/target_mask.h"
 #include "sampler/token_shard.h"
 #include "storage/artefacts/manifest.h"
 #include "worker/parallel/single_rank.h"
@@ -58,14 +60,14 @@ Json DomainEntry(const std::string& name, int documents) {
           {"heldout_documents", 4}};
 }
 
-void WriteDatasetManifest(const std::string& folder, Json domains) {
+void WriteDatasetManifest(const std::string& folder, Json domains, Json conversations = {}) {
   artefacts::Manifest manifest;
   manifest.kind = "dataset";
   manifest.name = "tiny";
   manifest.job_id = "j1";
   manifest.attempt = 1;
-  manifest.metadata = {
-      {"vocab_size", kVocabulary}, {"tokenizer_crc32c", 0}, {"domains", std::move(domains)}};
+  manifest.metadata = {{"vocab_size", kVocabulary}, {"domains", std::move(domains)}};
+  if (!conversations.is_null()) manifest.metadata["conversations"] = std::move(conversations);
   CheckOk(artefacts::WriteManifest(folder, manifest).status());
 }
 
@@ -131,6 +133,44 @@ void WriteRepeatedTokenDataset(const std::string& folder, int documents) {
   WriteDatasetManifest(folder, Json::array({DomainEntry("c4", documents)}));
 }
 
+void WriteTinyConversations(const std::string& folder) {
+  MakeShardFolders(folder);
+  Json domains = Json::array();
+  uint32_t number = 0;
+  for (const std::string name : {"chat", "code"}) {
+    Json entry = {{"name", name}};
+    for (const sampler::Split split : {sampler::Split::kTrain, sampler::Split::kHeldout}) {
+      auto writer = Value(sampler::TokenShardWriter::Create(
+          JoinPath(folder, sampler::ShardPath(split, name)), kVocabulary));
+      auto mask = Value(sampler::TargetMaskWriter::Resume(
+          JoinPath(folder, sampler::TargetMaskPath(split, name)), 0));
+      PhiloxGenerator random(1227, RandomStream::kTest, 20 + number++);
+      for (int i = 0; i < (split == sampler::Split::kTrain ? 30 : 4); ++i) {
+        // A question of any tokens; the answer counts up from its last one.
+        const int question = 4 + static_cast<int>(random.Below(10));
+        const int answer = 8 + static_cast<int>(random.Below(20));
+        std::vector<int32_t> tokens;
+        for (int t = 0; t < question; ++t) {
+          tokens.push_back(static_cast<int32_t>(random.Below(kVocabulary)));
+        }
+        for (int t = 0; t < answer; ++t) tokens.push_back((tokens.back() + 1) % kVocabulary);
+        CheckOk(writer->AppendDocument(tokens));
+        std::vector<bool> is_target(tokens.size(), false);
+        std::fill(is_target.begin() + question, is_target.end(), true);
+        CheckOk(mask->Append(is_target));
+      }
+      CheckOk(writer->Finish());
+      CheckOk(mask->Finish());
+      const std::string side = split == sampler::Split::kTrain ? "train" : "heldout";
+      entry[side + "_tokens"] = writer->extent().tokens;
+      entry[side + "_documents"] = writer->extent().documents;
+    }
+    domains.push_back(std::move(entry));
+  }
+  WriteDatasetManifest(folder, std::move(domains),
+                       {{"template", "none"}, {"max_tokens", kSequenceLength}});
+}
+
 StopReason RecordingObserver::stop_requested() {
   absl::MutexLock lock(&mutex_);
   ++polls_;  // once a step
@@ -186,27 +226,38 @@ TrainOptions ToOptions(const TinyRun& run) {
                          .tokenizer_folder = run.dataset_folder},
           .learning_rate_ratios = run.learning_rate_ratios,
           .watch = run.watch,
+          .validation = run.validation,
+          .weight_average = run.weight_average,
           .dynamic = run.dynamic};
+}
+
+artefacts::ModelConfig TinyConfig(const TinyRun& run) {
+  artefacts::ModelConfig config = TinyMoe();
+  config.moe.add_noise = run.gate_noise;
+  return config;
+}
+
+sampler::SampleSequence TinySequence(const TinyRun& run, const sampler::Dataset& dataset) {
+  std::vector<sampler::SampleSequence::Domain> domains;
+  for (size_t i = 0; i < dataset.domains().size(); ++i) {
+    domains.push_back({.name = dataset.domains()[i].name,
+                       .num_samples = dataset.NumSamples(sampler::Split::kTrain,
+                                                         static_cast<int>(i), kSequenceLength),
+                       .weight = i == 0 ? 0.7 : 0.3});
+  }
+  return Value(sampler::SampleSequence::Create(run.seed, domains));
 }
 
 TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
                   TrainObserver& observer) {
   const auto dataset = Value(sampler::Dataset::Open(run.dataset_folder));
-  std::vector<sampler::SampleSequence::Domain> domains;
-  for (size_t i = 0; i < dataset->domains().size(); ++i) {
-    domains.push_back({.name = dataset->domains()[i].name,
-                       .num_samples = dataset->NumSamples(sampler::Split::kTrain,
-                                                          static_cast<int>(i), kSequenceLength),
-                       .weight = i == 0 ? 0.7 : 0.3});
-  }
-  model::Model model(TinyMoe(), {.compute = run.compute});
-  Trainer trainer(ToOptions(run),
-                  {.model = model,
-                   .dataset = *dataset,
-                   .sequence = Value(sampler::SampleSequence::Create(run.seed, domains)),
-                   .communicator = communicator,
-                   .observer = observer,
-                   .decisions = run.decisions});
+  model::Model model(TinyConfig(run), {.compute = run.compute});
+  Trainer trainer(ToOptions(run), {.model = model,
+                                   .dataset = *dataset,
+                                   .sequence = TinySequence(run, *dataset),
+                                   .communicator = communicator,
+                                   .observer = observer,
+                                   .decisions = run.decisions});
   if (run.resume.has_value()) {
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
   } else {
@@ -227,6 +278,7 @@ std::string Fingerprint(const StepReport& report) {
   json.erase("step_seconds");
   json.erase("tokens_per_second");
   json.erase("model_flops_per_second");
+  json.erase("communication_seconds");
   return json.dump();  // doubles are printed so that they read back to the same bits
 }
 

@@ -25,6 +25,9 @@ void WriteTinyDataset(const std::string& folder);
 // The same with one domain, whose documents of 50 tokens are all of the same token.
 void WriteRepeatedTokenDataset(const std::string& folder, int documents = 40);
 
+// The same with conversations of 12 to 40 tokens: questions, and answers that follow from them.
+void WriteTinyConversations(const std::string& folder);
+
 // Remembers reports; commits every checkpoint. Thread-safe.
 class RecordingObserver : public TrainObserver {
  public:
@@ -66,11 +69,17 @@ struct TinyRun {
   // Where the domain weights change: what earlier attempts know, and who decides.
   DynamicMixtureOptions dynamic = {};
   DecisionSource* decisions = nullptr;
+  ValidationOptions validation = {};
+  WeightAverageOptions weight_average = {};
+  bool gate_noise = true;
   // Changes the parameters of a fresh start.
   void (*spoil)(const model::ParameterLayout& layout, at::Tensor& parameters) = nullptr;
 };
 
 TrainOptions ToOptions(const TinyRun& run);
+// The model, and the samples in their order, that a run works with.
+artefacts::ModelConfig TinyConfig(const TinyRun& run);
+sampler::SampleSequence TinySequence(const TinyRun& run, const sampler::Dataset& dataset);
 // Trains to the end, on this rank. Returns what Trainer::Run does.
 TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
                   TrainObserver& observer);

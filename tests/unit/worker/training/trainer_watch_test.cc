@@ -28,7 +28,8 @@ using testing::SizeIs;
 
 constexpr int64_t kCollectiveTimeoutMs = 60'000;
 
-// Passes everything on, but makes one gradient NaN in the steps it is told.
+// Passes everything on, but makes the gradient's sum of squares, the one lone number that ranks
+// tell each other, NaN in the steps it is told.
 class SpoilingCommunicator final : public parallel::Communicator {
  public:
   SpoilingCommunicator(parallel::Communicator& real, std::set<int64_t> steps)
@@ -37,13 +38,18 @@ class SpoilingCommunicator final : public parallel::Communicator {
   int rank() const override { return real_.rank(); }
   int world_size() const override { return real_.world_size(); }
   void AllReduceSum(at::Tensor& values) override { real_.AllReduceSum(values); }
-  void ReduceScatterSum(at::Tensor& values) override {
-    if (steps_.contains(step())) values[0].fill_(std::numeric_limits<float>::quiet_NaN());
-    real_.ReduceScatterSum(values);
+  using Communicator::AllGather;
+  using Communicator::ReduceScatterSum;
+  void ReduceScatterSum(at::Tensor& values, parallel::Range within) override {
+    real_.ReduceScatterSum(values, within);
   }
-  void AllGather(at::Tensor& values) override { real_.AllGather(values); }
+  void AllGather(at::Tensor& values, parallel::Range within) override {
+    real_.AllGather(values, within);
+  }
   void AllGatherBytes(const void* mine, size_t size, void* all) override {
-    real_.AllGatherBytes(mine, size, all);
+    const double spoiled = std::numeric_limits<double>::quiet_NaN();
+    const bool spoil = size == sizeof spoiled && steps_.contains(step());
+    real_.AllGatherBytes(spoil ? &spoiled : mine, size, all);
   }
   void BroadcastBytes(void* data, size_t size, int root) override {
     real_.BroadcastBytes(data, size, root);

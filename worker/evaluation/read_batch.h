@@ -1,0 +1,17 @@
+// Samples of a dataset as a batch for the model.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "sampler/dataset.h"
+#include "sampler/sample_sequence.h"
+#include "worker/model/batch.h"
+
+namespace moe::evaluation {
+
+// The samples in their order; `sequence_length` as in Dataset::ReadSample.
+model::Batch ReadBatch(const sampler::Dataset& dataset, sampler::Split split,
+                       std::span<const sampler::SampleRef> samples, int64_t sequence_length);
+
+}  // namespace moe::evaluation

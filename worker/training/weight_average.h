@@ -1,0 +1,37 @@
+// An exponential moving average of the weights, beside the weights themselves.
+//
+// A rank keeps the average of the range of the arena that it owns, as it does of the optimizer's
+// moments. Until `start_step` it is the weights; from the step after, average = decay x average +
+// (1 - decay) x weights. Not thread-safe.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace moe::training {
+
+struct WeightAverageOptions {
+  double decay = 0;  // 0: no average is kept
+  int64_t start_step = 0;
+};
+
+class WeightAverage {
+ public:
+  explicit WeightAverage(const WeightAverageOptions& options) : options_(options) {}
+
+  bool is_kept() const { return options_.decay > 0; }
+  // Fp32 [range]; undefined where none is kept.
+  const at::Tensor& values() const { return values_; }
+
+  // Begins with `parameters`, fp32 [range]; or goes on with `average` where that is defined.
+  void Start(const at::Tensor& parameters, const at::Tensor& average = {});
+  // After the update of `step`.
+  void Update(int64_t step, const at::Tensor& parameters);
+
+ private:
+  const WeightAverageOptions options_;
+  at::Tensor values_;
+};
+
+}  // namespace moe::training
