@@ -497,8 +497,8 @@ INSTANTIATE_TEST_SUITE_P(
                   p.construct().set_capacity_factor(-1);
                 },
                 {"capacity_factor=-1", "0 or more"}},
-        BadCase{"GateThatIsNotThere", [](Pipeline& p) { p.construct().set_gate("swich"); },
-                {"gate='swich'", "did you mean 'switch'?"}},
+        BadCase{"GateThatIsNotThere", [](Pipeline& p) { p.construct().set_gate("switsh"); },
+                {"gate='switsh'", "did you mean 'switch'?"}},
         BadCase{"SwitchForAPrunedModel",
                 [](Pipeline& p) {
                   p.construct().set_method("prune-random");

@@ -157,12 +157,13 @@ queues:
 }
 
 TEST(QueueTreeTest, TakeNumbersOf_OtherQueues_ChangesNothingAndSaysWhich) {
-  QueueTree tree = *ParseQueueFile("default: a\nqueues: {a: {quota: 4}, b: {}}\n", "q");
+  QueueTree tree = *ParseQueueFile("default: a\nqueues: {a: {quota: 4}, b: {quota: 0}}\n", "q");
   for (const auto& [text, said] : std::vector<std::pair<std::string, std::string>>{
            {"default: a\nqueues: {a: {quota: 9}}\n", "queue 'b' is gone"},
-           {"default: a\nqueues: {a: {quota: 9}, b: {}, c: {}}\n", "queue 'c' is new"},
-           {"default: b\nqueues: {a: {quota: 9}, b: {}}\n", "default='b' was 'a'"},
-           {"default: a\nhalf_life_hours: 1\nqueues: {a: {quota: 9}, b: {}}\n",
+           {"default: a\nqueues: {a: {quota: 9}, b: {quota: 0}, c: {quota: 0}}\n",
+            "queue 'c' is new"},
+           {"default: b\nqueues: {a: {quota: 9}, b: {quota: 0}}\n", "default='b' was 'a'"},
+           {"default: a\nhalf_life_hours: 1\nqueues: {a: {quota: 9}, b: {quota: 0}}\n",
             "half_life_hours=1 was 168"}}) {
     const auto other = ParseQueueFile(text, "q");
     ASSERT_TRUE(other.ok()) << other.status();
