@@ -13,7 +13,9 @@ constexpr int64_t kLanes = 8;
 // 3 x 4 sums of 8 lanes are 12 of the 16 vector registers of AVX2, for 7 loads.
 constexpr int64_t kTileRows = 3, kTileVectors = 4;
 
-// `rows` x `vectors` products at `out`. Lanes are added up at the end, then what d leaves over.
+// `rows` x `vectors` products at `out`. Every product is added to its lane, what d leaves over as
+// well, and lanes at the end: a sum of products outside of lanes would be fused in one shape of tile
+// and not in another, and a row would have other bits there.
 template <int64_t rows, int64_t vectors>
 MOE_ALWAYS_INLINE void Tile(const float* __restrict x, const float* __restrict v, int64_t d,
                             int64_t m, float* __restrict out) {
@@ -31,9 +33,11 @@ MOE_ALWAYS_INLINE void Tile(const float* __restrict x, const float* __restrict v
   }
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < vectors; ++c) {
+      for (int64_t lane = 0; lane < d - j; ++lane) {
+        sums[r][c][lane] += x[r * d + j + lane] * v[c * d + j + lane];
+      }
       float sum = 0;
       for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[r][c][lane];
-      for (int64_t i = j; i < d; ++i) sum += x[r * d + i] * v[c * d + i];
       out[r * m + c] = sum;
     }
   }

@@ -155,7 +155,9 @@ TEST_F(SwitchFfn, TokensWithoutRoom_AreLeftOutForwardAndBackward) {
   constexpr int64_t kDropped = (kTokens - 2) * kHidden;
   EXPECT_EQ(saved_.dispatch.rows(), 2);
   EXPECT_THAT(Slice(y, 0, kDropped), Each(0.0f));
-  EXPECT_EQ(Slice(y, kDropped, 2 * kHidden), Slice(unlimited, kDropped, 2 * kHidden));
+  // Near, not equal: a product of two rows may add in another order than one of six.
+  EXPECT_THAT(Slice(y, kDropped, 2 * kHidden),
+              Pointwise(IsNearBy(1e-5), Slice(unlimited, kDropped, 2 * kHidden)));
 
   Backward(Sines(kTokens * kHidden, 0.15));
   EXPECT_THAT(Slice(dx_, 0, kDropped), Each(0.0f));
