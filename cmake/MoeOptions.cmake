@@ -37,11 +37,6 @@ target_compile_options(moe_flags INTERFACE
     -Wno-missing-field-initializers -Werror=return-type -Werror=switch
     -fno-omit-frame-pointer>)
 target_include_directories(moe_flags INTERFACE "${CMAKE_SOURCE_DIR}")
-if(CMAKE_UNITY_BUILD)
-  # GCC takes a file that another one includes for a header.
-  target_compile_options(moe_flags INTERFACE
-      $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
-endif()
 if(MOE_SANITIZE)
   target_compile_options(moe_flags INTERFACE
       $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${MOE_SANITIZE} -fno-sanitize-recover=all>)
