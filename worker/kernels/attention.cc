@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
+#include "worker/kernels/attention_tiles.h"
 #include "worker/kernels/buffer.h"
 #include "worker/kernels/gemm.h"
 #include "worker/kernels/multiversion.h"
 #include "worker/kernels/parallel.h"
+#include "worker/kernels/tile_gemm.h"
 #include "worker/kernels/vector_math.h"
 
 namespace moe::kernels {
@@ -81,6 +84,9 @@ void StoreBlock(const float* from, int64_t rows, int64_t cols, T* to, int64_t st
 
 template <typename T>
 void AttentionForward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum_exp) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    if (CpuHasTiles()) return AttentionForwardTiles(shape, qkv, out, log_sum_exp);
+  }
   const int64_t H = shape.heads, hd = shape.head_dim;
   const int64_t group = H / shape.kv_heads, width = shape.qkv_width();
   const float scale = 1.0f / std::sqrt(static_cast<float>(hd));
@@ -123,6 +129,9 @@ void AttentionForward(const AttentionShape& shape, const T* qkv, T* out, float* 
 template <typename T>
 void AttentionBackward(const AttentionShape& shape, const T* dout, const T* qkv, const T* out,
                        const float* log_sum_exp, T* dqkv) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    if (CpuHasTiles()) return AttentionBackwardTiles(shape, dout, qkv, out, log_sum_exp, dqkv);
+  }
   const int64_t H = shape.heads, K = shape.kv_heads, hd = shape.head_dim;
   const int64_t group = H / K, width = shape.qkv_width(), out_width = shape.out_width();
   const float scale = 1.0f / std::sqrt(static_cast<float>(hd));

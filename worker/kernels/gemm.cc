@@ -10,6 +10,7 @@
 
 #include "worker/kernels/buffer.h"
 #include "worker/kernels/convert.h"
+#include "worker/kernels/tile_gemm.h"
 
 // The Fortran BLAS interface, which libtorch_cpu exports.
 extern "C" void sgemm_(const char* trans_a, const char* trans_b, const int* m, const int* n,
@@ -53,6 +54,7 @@ Matrix<const float> Widen(const Matrix<const c10::BFloat16>& matrix, Buffer<floa
 struct Scratch {
   Buffer<float> a, b, c;
   Buffer<c10::BFloat16> c_bf16;
+  TileMatrix tiles;
 };
 
 Scratch& ThreadScratch() {
@@ -92,6 +94,11 @@ void Gemm(Matrix<const c10::BFloat16> a, Matrix<const c10::BFloat16> b, Output o
   CheckShapes(a, b, c);
   if (c.rows == 0 || c.cols == 0) return;
   Scratch& scratch = ThreadScratch();
+  if (CpuHasTiles()) {
+    scratch.tiles.Pack(b);
+    TileGemm(a, scratch.tiles, output, c);
+    return;
+  }
   if (!CpuMultipliesBf16()) {
     Gemm(Widen(a, scratch.a), Widen(b, scratch.b), output, c);
     return;
@@ -110,6 +117,12 @@ void Gemm(Matrix<const c10::BFloat16> a, Matrix<const c10::BFloat16> b, Output o
   CheckShapes(a, b, c);
   if (output == Output::kAdd) throw std::invalid_argument("Gemm: adds to fp32 results only");
   if (c.rows == 0 || c.cols == 0) return;
+  if (CpuHasTiles()) {
+    TileMatrix& tiles = ThreadScratch().tiles;
+    tiles.Pack(b);
+    TileGemm(a, tiles, c);
+    return;
+  }
   if (CpuMultipliesBf16()) {
     at::Tensor result = AsTensor(c, at::kBFloat16);
     at::mm_out(result, AsTensor(a, at::kBFloat16), AsTensor(b, at::kBFloat16));

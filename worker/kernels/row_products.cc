@@ -14,8 +14,8 @@ constexpr int64_t kLanes = 8;
 constexpr int64_t kTileRows = 3, kTileVectors = 4;
 
 // `rows` x `vectors` products at `out`. Every product is added to its lane, what d leaves over as
-// well, and lanes at the end: a sum of products outside of lanes would be fused in one shape of tile
-// and not in another, and a row would have other bits there.
+// well, and lanes at the end: a sum of products outside of lanes would be fused in one shape of
+// tile and not in another, and a row would have other bits there.
 template <int64_t rows, int64_t vectors>
 MOE_ALWAYS_INLINE void Tile(const float* __restrict x, const float* __restrict v, int64_t d,
                             int64_t m, float* __restrict out) {

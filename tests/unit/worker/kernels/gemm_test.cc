@@ -1,12 +1,15 @@
 #include "worker/kernels/gemm.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <vector>
 
 #include "tests/unit/worker/kernels/numbers.h"
+#include "worker/kernels/tile_gemm.h"
 
 namespace moe::kernels {
 namespace {
@@ -14,7 +17,12 @@ namespace {
 using testing::Random;
 using testing::ToBf16;
 
-constexpr int64_t kM = 5, kN = 7, kK = 9, kPadding = 3;
+constexpr int64_t kPadding = 3;
+struct Shape {
+  int64_t m, n, k;
+};
+// The second has more of everything than a block of tiles.
+constexpr Shape kShapes[] = {{5, 7, 9}, {131, 70, 1061}};
 
 // A matrix with padded rows, stored plain or transposed, and its elements by logical index.
 template <typename T>
@@ -39,30 +47,65 @@ struct Operand {
 };
 
 template <typename T, typename C>
-void ExpectProduct(bool a_transposed, bool b_transposed, Output output, double tolerance) {
-  const Operand<T> a(kM, kK, a_transposed, 1), b(kK, kN, b_transposed, 2);
-  constexpr int64_t kStride = kN + kPadding;
-  std::vector<C> c(kM * kStride, C(0.5f));
-  Gemm(a.view, b.view, output, Matrix<C>(c.data(), kM, kN, kStride));
-  for (int64_t m = 0; m < kM; ++m) {
-    for (int64_t n = 0; n < kStride; ++n) {
-      double expected = n < kN && output == Output::kOverwrite ? 0.0 : 0.5;
-      for (int64_t k = 0; n < kN && k < kK; ++k) expected += a.At(m, k) * b.At(k, n);
-      ASSERT_NEAR(c[m * kStride + n], expected, tolerance) << m << ", " << n;
+void ExpectProduct(const Shape& shape, bool a_transposed, bool b_transposed, Output output,
+                   double tolerance) {
+  const auto [M, N, K] = shape;
+  const Operand<T> a(M, K, a_transposed, 1), b(K, N, b_transposed, 2);
+  const int64_t stride = N + kPadding;
+  std::vector<C> c(M * stride, C(0.5f));
+  Gemm(a.view, b.view, output, Matrix<C>(c.data(), M, N, stride));
+  for (int64_t m = 0; m < M; ++m) {
+    for (int64_t n = 0; n < stride; ++n) {
+      double expected = n < N && output == Output::kOverwrite ? 0.0 : 0.5;
+      double sum = std::abs(expected);
+      for (int64_t k = 0; n < N && k < K; ++k) {
+        expected += a.At(m, k) * b.At(k, n);
+        sum += std::abs(a.At(m, k) * b.At(k, n));
+      }
+      ASSERT_NEAR(c[m * stride + n], expected, tolerance * std::max(1.0, sum / 9))
+          << M << " x " << K << " x " << N << ": " << m << ", " << n;
     }
   }
 }
 
 TEST(Gemm, EveryOrientation_EqualsTheDefinitionAndKeepsThePadding) {
-  for (bool a_transposed : {false, true}) {
-    for (bool b_transposed : {false, true}) {
-      for (Output output : {Output::kOverwrite, Output::kAdd}) {
-        ExpectProduct<float, float>(a_transposed, b_transposed, output, 1e-5);
-        ExpectProduct<c10::BFloat16, float>(a_transposed, b_transposed, output, 2e-2);
+  for (const Shape& shape : kShapes) {
+    for (bool a_transposed : {false, true}) {
+      for (bool b_transposed : {false, true}) {
+        for (Output output : {Output::kOverwrite, Output::kAdd}) {
+          ExpectProduct<float, float>(shape, a_transposed, b_transposed, output, 1e-5);
+          ExpectProduct<c10::BFloat16, float>(shape, a_transposed, b_transposed, output, 2e-2);
+        }
+        ExpectProduct<c10::BFloat16, c10::BFloat16>(shape, a_transposed, b_transposed,
+                                                    Output::kOverwrite, 2e-2);
       }
-      ExpectProduct<c10::BFloat16, c10::BFloat16>(a_transposed, b_transposed, Output::kOverwrite,
-                                                  2e-2);
     }
+  }
+}
+
+// Sums of fp32 that are never rounded on their way, of as much of the right-hand side as is asked
+// for, the same from any number of threads.
+TEST(TileGemm, PartOfTheRightHandSide_IsSummedInFp32) {
+  if (!CpuHasTiles()) GTEST_SKIP() << "this CPU has no tiles";
+  constexpr int64_t kRows = 300, kDepth = 1500, kCols = 130, kUsedDepth = 1101, kUsedCols = 65;
+  for (bool a_transposed : {false, true}) {
+    const Operand<c10::BFloat16> a(kRows, kUsedDepth, a_transposed, 1), b(kDepth, kCols, false, 2);
+    TileMatrix tiles;
+    tiles.Pack(b.view);
+    std::vector<float> c(kRows * kUsedCols), alone(c.size());
+    TileGemm(a.view, tiles, Output::kOverwrite, Matrix<float>(c.data(), kRows, kUsedCols));
+    for (int64_t m = 0; m < kRows; ++m) {
+      for (int64_t n = 0; n < kUsedCols; ++n) {
+        double expected = 0;
+        for (int64_t k = 0; k < kUsedDepth; ++k) expected += a.At(m, k) * b.At(k, n);
+        ASSERT_NEAR(c[m * kUsedCols + n], expected, 2e-3) << m << ", " << n;
+      }
+    }
+    const int threads = at::get_num_threads();
+    at::set_num_threads(1);
+    TileGemm(a.view, tiles, Output::kOverwrite, Matrix<float>(alone.data(), kRows, kUsedCols));
+    at::set_num_threads(threads);
+    EXPECT_EQ(c, alone);
   }
 }
 
