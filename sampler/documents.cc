@@ -5,6 +5,7 @@
 #include "common/file.h"
 #include "common/status.h"
 #include "sampler/utf8.h"
+#include "storage/artefacts/text_file.h"
 
 namespace moe::sampler {
 namespace {
@@ -18,6 +19,7 @@ bool EndsWith(const std::string& text, const std::string& end) {
 absl::Status FindFiles(const std::string& path, std::vector<DocumentReader::File>& files) {
   if (!FileExists(path)) return NotFound("there is no file or folder {}", path);
   if (!std::filesystem::is_directory(path)) {
+    MOE_RETURN_IF_ERROR(artefacts::CheckTextFile(path));
     MOE_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path));
     files.push_back({path, static_cast<int64_t>(size)});
     return absl::OkStatus();

@@ -4,6 +4,7 @@
 
 #include "common/status.h"
 #include "coordinator/spec/kinds.h"
+#include "storage/artefacts/text_file.h"
 
 namespace moe::coordinator {
 namespace {
@@ -119,6 +120,7 @@ void CheckPrepare(Checker& check, const Inputs& inputs, v1::PrepareSpec& spec, T
         check.Fail("domain '{}': paths='{}' is not an absolute path", domain.name(), path);
         break;
       }
+      check.Fail(artefacts::CheckTextFile(path), fmt::format("domain '{}'", domain.name()));
       bool is_empty = false;
       check.Fail(inputs.outside().CheckReadable(path, &is_empty),
                  fmt::format("domain '{}'", domain.name()));

@@ -40,6 +40,15 @@ TEST(DocumentReaderTest, Folder_IsReadRecursivelyInSortedOrder) {
   EXPECT_EQ(reader->counts().bytes, reader->total_bytes());
 }
 
+TEST(DocumentReaderTest, Parquet_IsRefusedWithTheWayToJsonLines) {
+  TemporaryFolder folder;
+  folder.Write("d/a.jsonl", "{\"text\": \"good\"}\n");
+  folder.Write("d/part/b.parquet", "PAR1");
+  const std::string problem = ToString(DocumentReader::Open({folder.File("d")}, {}).status());
+  EXPECT_THAT(problem, HasSubstr(folder.File("d/part/b.parquet") + " is a Parquet file"));
+  EXPECT_THAT(problem, HasSubstr("to_json('" + folder.File("d/part/b.jsonl") + "'"));
+}
+
 TEST(DocumentReaderTest, WhatIsNoDocument_IsCountedAndListed) {
   TemporaryFolder folder;
   folder.Write("a.jsonl",
