@@ -117,9 +117,7 @@ void AttemptEnds::EndBadly(Turn& turn, Attempt& attempt, const Failure& failure)
     const auto rank = static_cast<size_t>(*attempt.first_to_fail);
     CountFailureOn(attempt.ranks[rank].worker_id, &record);
   }
-  const Retry retry = CountFailure(
-      failure.cause,
-      {.first_ms = options_.retry_backoff_ms, .longest_ms = options_.max_retry_backoff_ms}, &job);
+  const Retry retry = CountFailure(failure.cause, options_.retry_backoff, &job);
   if (retry.again) {
     TryAgain(turn, record, failure, retry.delay_ms);
   } else {

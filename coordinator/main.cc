@@ -53,6 +53,13 @@ int main(int argc, char** argv) {
   app.add_option("--lease-ttl-ms", options.lease_ttl_ms,
                  "How long a worker may be silent before its attempts end")
       ->capture_default_str();
+  app.add_option(
+         "--retry-backoff-ms", options.retry_backoff.first_ms,
+         "How long a job waits for another attempt after its first failure; doubles with each")
+      ->capture_default_str();
+  app.add_option("--max-retry-backoff-ms", options.retry_backoff.longest_ms,
+                 "How long that wait becomes at most")
+      ->capture_default_str();
   app.add_flag("--preemption,!--no-preemption", options.policy.preempt,
                "Whether jobs of higher priority take the slots of jobs of lower priority")
       ->default_val(true);

@@ -63,7 +63,7 @@ double QueueBook::BoundSeconds(const v1::JobSpec& spec, int64_t held_millis) con
 int64_t QueueBook::WaitMillis(const v1::JobRecord& record, int64_t unix_millis) const {
   const int64_t wait_ms = record.retry_unix_millis() - unix_millis;
   // A wait longer than any back-off means that the wall clock was set back.
-  return wait_ms > 0 && wait_ms <= options_.max_retry_backoff_ms ? wait_ms : 0;
+  return wait_ms > 0 && wait_ms <= options_.retry_backoff.longest_ms ? wait_ms : 0;
 }
 
 void QueueBook::Update(int64_t unix_millis, const std::set<uint64_t>& owed,

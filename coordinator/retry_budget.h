@@ -8,6 +8,7 @@
 
 namespace moe::coordinator {
 
+// The wait for another attempt (moe-coordinator --retry-backoff-ms, --max-retry-backoff-ms).
 struct Backoff {
   int64_t first_ms = 1000;  // doubles with each failure of the same kind
   int64_t longest_ms = 30000;

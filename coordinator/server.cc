@@ -49,6 +49,20 @@ constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr int kHandshakeMillis = 10'000;
 constexpr int kKeepaliveMillis = 60'000;
 constexpr int kKeepaliveTimeoutMillis = 20'000;
+constexpr int64_t kLongestBackoffMillis = 24 * 3600 * 1000;
+
+absl::Status CheckBackoff(const Backoff& backoff) {
+  if (backoff.first_ms < 1 || backoff.first_ms > backoff.longest_ms) {
+    return InvalidArgument(
+        "--retry-backoff-ms {} is out of range; use 1 to --max-retry-backoff-ms {}",
+        backoff.first_ms, backoff.longest_ms);
+  }
+  if (backoff.longest_ms > kLongestBackoffMillis) {
+    return InvalidArgument("--max-retry-backoff-ms {} is out of range; use at most {}, a day",
+                           backoff.longest_ms, kLongestBackoffMillis);
+  }
+  return absl::OkStatus();
+}
 
 // That `path` is a folder that can be written. `flag` is what to change.
 absl::Status PrepareFolder(const std::string& path, const std::string& flag) {
@@ -128,6 +142,7 @@ class Server::Impl {
       return InvalidArgument("--lease-ttl-ms {} is out of range; use 100 or more",
                              options_.lease_ttl_ms);
     }
+    MOE_RETURN_IF_ERROR(CheckBackoff(options_.retry_backoff));
     MOE_RETURN_IF_ERROR(PrepareFolder(options_.data_dir, "--data-dir"));
     MOE_RETURN_IF_ERROR(PrepareFolder(options_.artefact_root, "--artefact-root"));
     MOE_RETURN_IF_ERROR(CheckPortFree(listen, "--listen"));
@@ -159,7 +174,7 @@ class Server::Impl {
     supervisor_ = std::make_unique<Supervisor>(
         Supervisor::Options{.artefact_root = options_.artefact_root,
                             .stop_grace_ms = options_.stop_grace_ms,
-                            .retry_backoff_ms = options_.retry_backoff_ms,
+                            .retry_backoff = options_.retry_backoff,
                             .preempt_grace_ms = options_.preempt_grace_ms,
                             .policy = options_.policy},
         Supervisor::Parts{.store = store_.get(),

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "coordinator/core.h"
+#include "coordinator/retry_budget.h"
 
 namespace moe::coordinator {
 
@@ -29,7 +30,7 @@ class Server {
     std::string artefact_root;
     int64_t lease_ttl_ms = 30000;
     int64_t lease_margin_ms = 6000;
-    int64_t retry_backoff_ms = 1000;
+    Backoff retry_backoff;
     int32_t stop_grace_ms = 10000;
     int32_t preempt_grace_ms = 300000;
     // Of each user, where there are users (with TLS).

@@ -469,6 +469,13 @@ TEST_F(CoordinatorServiceTest, BadOptions_AreRefusedWithTheFlagToChange) {
               HasSubstr("in use by another process"));
   EXPECT_THAT(refused([&](auto& o) { o.artefact_root = folder_ / "artefacts"; }),
               HasSubstr("belongs to another store"));
+  EXPECT_THAT(refused([](auto& o) { o.retry_backoff.first_ms = 0; }),
+              HasSubstr("--retry-backoff-ms 0 is out of range; use 1 to"));
+  EXPECT_THAT(
+      refused([](auto& o) { o.retry_backoff = {.first_ms = 20, .longest_ms = 10}; }),
+      HasSubstr("--retry-backoff-ms 20 is out of range; use 1 to --max-retry-backoff-ms 10"));
+  EXPECT_THAT(refused([](auto& o) { o.retry_backoff.longest_ms = 86'400'001; }),
+              HasSubstr("--max-retry-backoff-ms 86400001 is out of range; use at most 86400000"));
 }
 
 }  // namespace
