@@ -2,11 +2,7 @@
 
 The undisturbed run is the golden: steps, batches and decisions are compared for equality.
 """
-import contextlib
 import json
-import os
-import random
-import signal
 import unittest
 import xml.etree.ElementTree
 
@@ -75,26 +71,6 @@ class SamplerTest(unittest.TestCase):
                 cluster.submit(self.prepare(cluster))
                 self.check(cluster)
                 self.assertTrue(marker.exists(), f"{point} was never reached")
-
-    def test_rank_killed_at_random_moments(self):
-        """MOE_SAMPLER_KILLS of them, three where that is not set."""
-        rng = random.Random(20261124)
-        with Cluster() as cluster:
-            cluster.start()
-            text = self.prepare(cluster)
-            cluster.submit(text.replace("  - name: train\n",
-                                        "  - name: train\n    max_infrastructure_retries: 1000\n"))
-            for kill in range(int(os.environ.get("MOE_SAMPLER_KILLS", "3"))):
-                wait_for(lambda: cluster.state("train") == "RUNNING" and cluster.rank_pids(),
-                         f"the rank to run before kill {kill}", 120)
-                have = len(cluster.steps("train"))
-                # At most to the last step but one, so that there is something left to kill.
-                wanted = min(have + rng.randint(0, 2), STEPS - 1)
-                wait_for(lambda w=wanted: len(cluster.steps("train")) >= w, "steps", 60)
-                for pid in cluster.rank_pids():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            self.check(cluster)
 
     def test_coordinator_killed_at_every_point_of_the_exchange(self):
         for point in ["sampler_before_commit:1", "sampler_after_commit:1", "sampler_after_commit:2"]:
