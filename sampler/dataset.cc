@@ -192,14 +192,13 @@ void Dataset::ReadSample(Split split, int domain, int64_t index, int64_t length,
 
 std::vector<int64_t> Dataset::DocumentStarts(Split split, int domain, int64_t index,
                                              int64_t length) const {
-  MOE_CHECK(index >= 0 && index < NumSamples(split, domain, length));
   const TokenShard& shard = impl_->Shard(split, domain);
-  const int64_t begin = index * length;
+  const Impl::Place place = impl_->PlaceOf(split, domain, index, length);
   std::vector<int64_t> starts = {0};
-  for (int64_t document = shard.DocumentOf(begin);; ++document) {
+  for (int64_t document = shard.DocumentOf(place.begin);; ++document) {
     const int64_t next = shard.DocumentEnd(document);
-    if (next >= begin + length) return starts;
-    starts.push_back(next - begin);
+    if (next >= place.begin + place.length) return starts;
+    starts.push_back(next - place.begin);
   }
 }
 

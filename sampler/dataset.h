@@ -51,9 +51,8 @@ class Dataset {
   int64_t NumTargets(Split split, int domain, int64_t index, int64_t length) const;
   // Copies sample `index` to tokens[0 .. SampleLength).
   void ReadSample(Split split, int domain, int64_t index, int64_t length, int64_t* tokens) const;
-  // Where documents begin inside sample `index`: ascending offsets below `length`. The first is 0,
-  // where the sample begins, mostly within a document. What attention and positions that are reset
-  // at documents need.
+  // Where documents begin inside sample `index`: ascending offsets below SampleLength. The first is
+  // 0, where the sample begins, mostly within a document.
   std::vector<int64_t> DocumentStarts(Split split, int domain, int64_t index, int64_t length) const;
   // The same, with targets[t] = tokens[t + 1] where that counts in the loss, else -1.
   void ReadSample(Split split, int domain, int64_t index, int64_t length, int64_t* tokens,

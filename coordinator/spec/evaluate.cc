@@ -24,6 +24,7 @@ void CheckEvaluate(Checker& check, const Inputs& inputs, v1::EvaluateSpec& spec)
   if (!spec.has_max_samples_per_domain()) spec.set_max_samples_per_domain(16);
   if (!spec.has_batch_samples()) spec.set_batch_samples(4);
   if (spec.compute_dtype().empty()) spec.set_compute_dtype("bf16");
+  if (!spec.has_reset_attention_mask()) spec.set_reset_attention_mask(false);
   check.Minimum<int32_t>("sequence_length", spec.sequence_length(), 2);
   check.Minimum<int32_t>("max_samples_per_domain", spec.max_samples_per_domain(), 0);
   check.Minimum<int32_t>("batch_samples", spec.batch_samples(), 1);

@@ -194,6 +194,7 @@ void CheckTrain(Checker& check, const Inputs& inputs, int32_t slots, v1::TrainSp
   const ThingFacts dataset = inputs.LookAtDataset(check, "dataset", spec.dataset());
   CheckKindOfDataset(check, dataset, /*wants_conversations=*/false);
   if (spec.has_epochs()) check.Fail("epochs is for finetune jobs; give steps");
+  if (!spec.has_reset_attention_mask()) spec.set_reset_attention_mask(false);
   check.Minimum<int32_t>("steps", spec.steps(), 1);
   if (!spec.has_sequence_length()) spec.set_sequence_length(4096);
   if (!spec.has_global_batch_samples()) spec.set_global_batch_samples(8);
@@ -221,6 +222,12 @@ void CheckFinetune(Checker& check, const Inputs& inputs, int32_t slots, v1::Trai
   }
   if (spec.mixture().has_dynamic()) {
     check.Fail("mixture.dynamic is for train jobs; leave it out, or give mixture.weights");
+  }
+  if (spec.has_reset_attention_mask()) {
+    check.Fail(
+        "reset_attention_mask is for train jobs: each conversation is a sample of its own here; "
+        "leave "
+        "it out");
   }
   if (spec.start() == "random") check.Fail("start='random' is for train jobs; leave it out");
   if (spec.mixture().preset().empty() && spec.mixture().weights().empty()) {

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "worker/evaluation/read_batch.h"
-
 namespace moe::evaluation {
 namespace {
 
@@ -36,13 +34,13 @@ std::vector<HeldoutBatch> HeldoutBatches(const sampler::Dataset& dataset,
 }
 
 DomainLoss MeasureBatch(model::Model& model, const sampler::Dataset& dataset,
-                        const HeldoutBatch& batch, int64_t sequence_length) {
+                        const PerplexityOptions& options, const HeldoutBatch& batch) {
   std::vector<sampler::SampleRef> samples;
   for (int64_t i = 0; i < batch.count; ++i) {
     samples.push_back({.domain = batch.domain, .epoch = 0, .sample = batch.first + i});
   }
-  const model::BatchResult result =
-      model.Evaluate(ReadBatch(dataset, sampler::Split::kHeldout, samples, sequence_length));
+  const model::BatchResult result = model.Evaluate(ReadBatch(
+      dataset, sampler::Split::kHeldout, samples, options.sequence_length, options.attention));
   DomainLoss loss;
   loss.domain = dataset.domains()[static_cast<size_t>(batch.domain)].name;
   loss.samples = batch.count;
@@ -66,7 +64,7 @@ std::vector<DomainLoss> MeasureDomains(model::Model& model, const sampler::Datas
   }
   int64_t done = 0;
   for (const HeldoutBatch& batch : HeldoutBatches(dataset, options)) {
-    const DomainLoss loss = MeasureBatch(model, dataset, batch, options.sequence_length);
+    const DomainLoss loss = MeasureBatch(model, dataset, options, batch);
     DomainLoss& sum = losses[static_cast<size_t>(batch.domain)];
     sum.loss_sum += loss.loss_sum;
     sum.samples += loss.samples;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sampler/dataset.h"
+#include "worker/evaluation/read_batch.h"
 #include "worker/model/model.h"
 
 namespace moe::evaluation {
@@ -15,6 +16,7 @@ struct PerplexityOptions {
   int64_t sequence_length = 512;        // tokens per sample, at least 2
   int64_t max_samples_per_domain = 16;  // 0: all
   int64_t batch_samples = 4;            // per forward pass; does not change the result's meaning
+  AttentionScope attention = AttentionScope::kSample;
 };
 
 struct DomainLoss {
@@ -38,10 +40,10 @@ struct HeldoutBatch {
 // each domain.
 std::vector<HeldoutBatch> HeldoutBatches(const sampler::Dataset& dataset,
                                          const PerplexityOptions& options);
-// One batch through the model, without documents being separated. The balance loss is not part of
-// it (the published code adds it in evaluation too).
+// One batch of HeldoutBatches with the same options through the model. The balance loss is not part
+// of it (the published code adds it in evaluation too).
 DomainLoss MeasureBatch(model::Model& model, const sampler::Dataset& dataset,
-                        const HeldoutBatch& batch, int64_t sequence_length);
+                        const PerplexityOptions& options, const HeldoutBatch& batch);
 
 // Samples that MeasureDomains will read.
 int64_t CountSamples(const sampler::Dataset& dataset, const PerplexityOptions& options);

@@ -76,8 +76,9 @@ Json LossesByDomain(const PerplexityReport& report) {
 std::string ToMarkdown(const PerplexityReport& report) {
   std::string text = "# Perplexity on held-out text\n\n";
   text += fmt::format(
-      "Dataset {}, {} tokens per sample, {}, computed in {}. Loss in nats per token.\n\n",
+      "Dataset {}, {} tokens per sample{}, {}, computed in {}. Loss in nats per token.\n\n",
       report.dataset, report.options.sequence_length,
+      report.options.attention == AttentionScope::kDocument ? " with its documents apart" : "",
       report.options.max_samples_per_domain > 0
           ? fmt::format("at most {} samples per domain", report.options.max_samples_per_domain)
           : "all samples",
@@ -110,6 +111,7 @@ Json ToJson(const PerplexityReport& report) {
           {"compute_dtype", report.compute},
           {"sequence_length", report.options.sequence_length},
           {"max_samples_per_domain", report.options.max_samples_per_domain},
+          {"reset_attention_mask", report.options.attention == AttentionScope::kDocument},
           {"models", models}};
 }
 

@@ -9,13 +9,17 @@
 
 namespace moe::model {
 
-// Samples of any length, end to end: none sees another, and there is no padding.
+// Samples of any length, end to end: none sees another, and there is no padding. Where documents
+// are given, none sees another either.
 //
-// B samples, T tokens over all of them.
+// B samples, D documents, T tokens over all of them.
 struct Batch {
   std::vector<int64_t> tokens;   // [T]
   std::vector<int64_t> targets;  // [T]: what to predict after each token, or -1 for nothing
   std::vector<int64_t> ends;     // [B]: one past the last token of each sample
+  // [D], or empty: one past the last token of each document. One that goes on in another sample is
+  // another document there. Positions are those in the sample all the same.
+  std::vector<int64_t> document_ends;
 
   // Adds a sample. Room for its tokens and targets: to be filled in.
   struct Room {
@@ -28,6 +32,11 @@ struct Batch {
     targets.resize(tokens.size(), -1);
     ends.push_back(static_cast<int64_t>(tokens.size()));
     return {tokens.data() + begin, targets.data() + begin};
+  }
+
+  // One past the last token of each stretch of text within which tokens attend to those before.
+  std::span<const int64_t> attention_ends() const {
+    return document_ends.empty() ? ends : document_ends;
   }
 
   int64_t num_samples() const { return static_cast<int64_t>(ends.size()); }

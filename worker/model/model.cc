@@ -73,10 +73,27 @@ void CheckBatch(const Batch& batch, const ModelConfig& config) {
   }
 }
 
+// That documents fill the samples: they ascend, and each sample ends where a document does.
+void CheckDocuments(const Batch& batch) {
+  size_t sample = 0;
+  int64_t begin = 0;
+  for (const int64_t end : batch.document_ends) {
+    if (end <= begin || sample == batch.ends.size() || end > batch.ends[sample]) break;
+    if (end == batch.ends[sample]) ++sample;
+    begin = end;
+  }
+  if (batch.document_ends.empty() || begin == batch.num_tokens()) return;
+  throw std::invalid_argument(
+      fmt::format("after token {} of {} the documents of the batch do not ascend to the ends of "
+                  "its samples",
+                  begin, batch.num_tokens()));
+}
+
 // A batch with what every layer needs to know of it.
 struct Tokens {
   Tokens(const Batch& batch, const ModelConfig& config) : batch(batch) {
     CheckBatch(batch, config);
+    CheckDocuments(batch);
     places = PlacesOf(batch.ends);
     for (const TokenPlace& place : places) {
       positions.push_back(place.position);
@@ -115,7 +132,7 @@ class Model::Impl {
                                       const LossScale& scale, float* gradients,
                                       const PassHooks& hooks) = 0;
   virtual BatchResult Evaluate(const Batch& batch) = 0;
-  virtual at::Tensor Logits(const at::Tensor& tokens_BS) = 0;
+  virtual at::Tensor Logits(const Batch& batch) = 0;
   virtual void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) = 0;
 
   const ModelConfig config_;
@@ -266,12 +283,11 @@ class TypedModel final : public Model::Impl {
     }
   }
 
-  at::Tensor Logits(const at::Tensor& tokens_BS) override {
-    const Batch batch = ToBatch(tokens_BS);
+  at::Tensor Logits(const Batch& batch) override {
     const Tokens tokens(batch, config_);
     Forward(tokens, /*noise=*/nullptr, /*keep=*/false);
     const int64_t T = tokens.count(), d = config_.hidden_size, V = config_.vocab_size;
-    at::Tensor logits = at::empty({tokens_BS.size(0), tokens_BS.size(1), V}, at::kFloat);
+    at::Tensor logits = at::empty({T, V}, at::kFloat);
     kernels::Gemm(kernels::Matrix<const Float>(FinalNorm(T), T, d),
                   kernels::Matrix<const Float>(head_, V, d).Transposed(),
                   kernels::Output::kOverwrite,
@@ -312,12 +328,11 @@ class TypedModel final : public Model::Impl {
             .estimator = options_.load_estimator,
             .rope = *rope_,
             .positions = tokens.positions,
-            .attention = {.batch = tokens.batch.num_samples(),
-                          .sequence = tokens.longest,
+            .attention = {.batch = std::ssize(tokens.batch.attention_ends()),
                           .heads = config_.num_heads,
                           .kv_heads = config_.num_kv_heads,
                           .head_dim = config_.head_dim,
-                          .ends = tokens.batch.ends}};
+                          .ends = tokens.batch.attention_ends()}};
   }
 
   // Angles for as many positions. Those of "dynamic" scaling depend on that number.
@@ -478,6 +493,10 @@ void Model::ObserveDenseFfns(std::function<void(const FfnActivations&)> observer
   impl_->ObserveDenseFfns(std::move(observer));
 }
 
-at::Tensor Model::Logits(const at::Tensor& tokens_BS) { return impl_->Logits(tokens_BS); }
+at::Tensor Model::Logits(const Batch& batch) { return impl_->Logits(batch); }
+
+at::Tensor Model::Logits(const at::Tensor& tokens_BS) {
+  return Logits(ToBatch(tokens_BS)).view({tokens_BS.size(0), tokens_BS.size(1), -1});
+}
 
 }  // namespace moe::model

@@ -111,7 +111,8 @@ class Model {
   // Forward only, in evaluation mode (no noise).
   BatchResult Evaluate(const Batch& batch);
   BatchResult Evaluate(const at::Tensor& tokens_BS);
-  // fp32 [B, S, V], evaluation mode; for tests and small inputs.
+  // fp32 [T, V] or [B, S, V], evaluation mode; for tests and small inputs.
+  at::Tensor Logits(const Batch& batch);
   at::Tensor Logits(const at::Tensor& tokens_BS);
 
   class Impl;  // one per compute type; known to model.cc alone

@@ -38,8 +38,10 @@ at::Tensor Rope(const ModelConfig& config, const at::Tensor& x) {
   return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
 }
 
+// document_BS: see Forward; may be undefined.
 at::Tensor Attention(const ModelConfig& config, const at::Tensor& x_BSd,
-                     const at::Tensor& qkv_weight, const at::Tensor& out_weight) {
+                     const at::Tensor& qkv_weight, const at::Tensor& out_weight,
+                     const at::Tensor& document_BS) {
   const int64_t B = x_BSd.size(0), S = x_BSd.size(1), H = config.num_heads, K = config.num_kv_heads,
                 hd = config.head_dim;
   const at::Tensor qkv =
@@ -48,10 +50,13 @@ at::Tensor Attention(const ModelConfig& config, const at::Tensor& x_BSd,
   const at::Tensor k = Rope(config, qkv.narrow(1, H, K)).repeat_interleave(H / K, /*dim=*/1);
   const at::Tensor v = qkv.narrow(1, H + K, K).repeat_interleave(H / K, /*dim=*/1);
 
-  const at::Tensor future =
-      at::ones({S, S}, at::TensorOptions().dtype(at::kBool)).triu(/*diagonal=*/1);
+  at::Tensor hidden = at::ones({S, S}, at::TensorOptions().dtype(at::kBool)).triu(/*diagonal=*/1);
+  if (document_BS.defined()) {
+    const at::Tensor is_other = document_BS.unsqueeze(1) != document_BS.unsqueeze(2);  // [B, S, S]
+    hidden = (hidden | is_other).unsqueeze(1);
+  }
   const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(hd));
-  const at::Tensor p = at::softmax(scores.masked_fill(future, -INFINITY), -1);
+  const at::Tensor p = at::softmax(scores.masked_fill(hidden, -INFINITY), -1);
   return Linear(at::matmul(p, v).transpose(1, 2).reshape({B, S, H * hd}), out_weight);
 }
 
@@ -139,8 +144,8 @@ at::Tensor Experts(const artefacts::MoeConfig& config, const GateOutput& gate,
 }
 
 Output Forward(const ModelConfig& config, const ParameterLayout& layout, LoadEstimator estimator,
-               const at::Tensor& parameters, const at::Tensor& tokens_BS,
-               const NoiseContext* noise) {
+               const at::Tensor& parameters, const at::Tensor& tokens_BS, const NoiseContext* noise,
+               const at::Tensor& document_BS) {
   auto find = [&](const std::string& name) {
     if (!layout.Has(name)) return at::Tensor();
     const Parameter& parameter = layout.Find(name);
@@ -155,7 +160,7 @@ Output Forward(const ModelConfig& config, const ParameterLayout& layout, LoadEst
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = "layers." + std::to_string(i) + ".";
     x = x + Attention(config, RmsNorm(x, find(layer + "attn_norm"), config.rms_norm_eps),
-                      find(layer + "qkv"), find(layer + "attn_out"));
+                      find(layer + "qkv"), find(layer + "attn_out"), document_BS);
     const at::Tensor h = RmsNorm(x, find(layer + "ffn_norm"), config.rms_norm_eps);
     if (!config.is_moe_layer(i)) {
       x = x + Linear(SwiGlu(Linear(h, find(layer + "gate_up"))), find(layer + "down"));

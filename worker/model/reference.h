@@ -44,9 +44,10 @@ struct Output {
 
 // `parameters` is the arena, in the type to compute in; where it requires a gradient,
 // (mean_loss + balance_loss).backward() leaves the arena of gradients in parameters.grad(). Noise
-// where `noise` is given.
+// where `noise` is given. document_BS numbers the document of each token, where those are not to
+// see one another.
 Output Forward(const artefacts::ModelConfig& config, const ParameterLayout& layout,
                LoadEstimator estimator, const at::Tensor& parameters, const at::Tensor& tokens_BS,
-               const NoiseContext* noise);
+               const NoiseContext* noise, const at::Tensor& document_BS = {});
 
 }  // namespace moe::model::reference

@@ -80,7 +80,8 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(JobContext& context) {
       .compute = ComputeName(compute),
       .options = {.sequence_length = spec.sequence_length,
                   .max_samples_per_domain = spec.max_samples_per_domain,
-                  .batch_samples = spec.batch_samples},
+                  .batch_samples = spec.batch_samples,
+                  .attention = spec.attention},
       .models = {}};
   const int64_t samples_per_model = evaluation::CountSamples(*dataset, report.options);
   if (samples_per_model == 0) {

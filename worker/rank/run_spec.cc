@@ -127,6 +127,13 @@ absl::Status ParseWatch(const Json& json, training::WatchPolicy& watch) {
   return reader.status();
 }
 
+// Specs of before there was a choice, and those of finetune jobs, say nothing.
+evaluation::AttentionScope ParseAttention(SpecReader& reader) {
+  constexpr char kField[] = "reset_attention_mask";
+  const bool resets = reader.reader().Has(kField) && reader.Bool(kField);
+  return resets ? evaluation::AttentionScope::kDocument : evaluation::AttentionScope::kSample;
+}
+
 // The parts that a job may do without.
 absl::Status ParseOptions(const Json& json, TrainSpec& spec) {
   if (json.contains("validation")) {
@@ -258,6 +265,7 @@ absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& json, const std::string& ki
   spec.compute_dtype = reader.OneOf("compute_dtype", {"bf16", "fp32"});
   spec.balance_loss_weight = reader.DoubleIn("balance_loss_weight", 0, kInfinity);
   spec.gate_noise = reader.Bool("gate_noise");
+  spec.attention = ParseAttention(reader);
   spec.load_estimator = reader.OneOf("load_estimator", {"correct", "compat"});
   spec.seed = reader.Seed("seed");
   const Json& optimizer = reader.Object("optimizer");
@@ -289,6 +297,7 @@ absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& json) {
   spec.batch_samples = reader.IntFrom("batch_samples", 1);
   spec.compute_dtype = reader.OneOf("compute_dtype", {"bf16", "fp32"});
   if (reader.reader().Has("top_k")) spec.top_k = reader.IntFrom("top_k", 1);
+  spec.attention = ParseAttention(reader);
   const Json& models = reader.Array("models");
   MOE_RETURN_IF_ERROR(reader.status());
   if (models.empty()) return InvalidArgument("run.json: spec.models: at least one is needed");

@@ -13,6 +13,7 @@
 #include "storage/artefacts/model_config.h"
 #include "worker/construction/partition_model.h"
 #include "worker/construction/train_gate.h"
+#include "worker/evaluation/read_batch.h"
 #include "worker/model/state_files.h"
 #include "worker/training/watch.h"
 
@@ -142,6 +143,7 @@ struct TrainSpec {
   double average_decay = 0;                   // 0: no average of the weights
   std::optional<int64_t> average_start_step;  // the end of the warm-up where absent
   artefacts::RopeScaling rope_scaling = {};   // original_context is the model's
+  evaluation::AttentionScope attention = evaluation::AttentionScope::kSample;
 };
 absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& spec, const std::string& kind);
 
@@ -153,6 +155,7 @@ struct EvaluateSpec {
   std::string compute_dtype;
   std::optional<int64_t> top_k;              // instead of what a mixture says
   std::vector<model::WhichWeights> weights;  // of each model
+  evaluation::AttentionScope attention = evaluation::AttentionScope::kSample;
 };
 absl::StatusOr<EvaluateSpec> ParseEvaluateSpec(const Json& spec);
 

@@ -30,22 +30,20 @@ Json ToJson(const DomainLossReport& report) {
           {"domains", std::move(domains)}};
 }
 
-DynamicMixture::DynamicMixture(DynamicMixtureOptions options, int64_t sequence_length,
-                               int64_t batch_samples, Collaborators collaborators)
-    : options_(std::move(options)),
-      sequence_length_(sequence_length),
-      batch_samples_(batch_samples),
-      with_(collaborators) {
+DynamicMixture::DynamicMixture(DynamicMixtureOptions options,
+                               const evaluation::PerplexityOptions& measure,
+                               Collaborators collaborators)
+    : options_(std::move(options)), measure_(measure), with_(collaborators) {
   if (options_.interval_steps == 0) return;
   MOE_CHECK(with_.source != nullptr);
   const std::vector<double>& weights = with_.sequence.WeightsAt(0);
   for (size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] > 0 && with_.dataset.NumSamples(sampler::Split::kHeldout, static_cast<int>(i),
-                                                   sequence_length_) == 0) {
+                                                   measure_.sequence_length) == 0) {
       throw std::invalid_argument(fmt::format(
           "domain {} has no held-out sample of {} tokens to measure its loss on: use a smaller "
           "sequence_length, or a dataset with a larger heldout_fraction",
-          with_.dataset.domains()[i].name, sequence_length_));
+          with_.dataset.domains()[i].name, measure_.sequence_length));
     }
   }
   for (const WeightDecision& decision : options_.decided) Apply(decision);
@@ -80,10 +78,7 @@ int64_t DynamicMixture::VersionAt(int64_t sample) const {
 std::vector<double> DynamicMixture::Measure() {
   std::vector<bool> is_mixed;
   for (const double weight : with_.sequence.WeightsAt(0)) is_mixed.push_back(weight > 0);
-  return MeasureHeldout({.sequence_length = sequence_length_,
-                         .samples_per_domain = options_.heldout_samples,
-                         .batch_samples = batch_samples_},
-                        is_mixed, with_.dataset, with_.model, with_.communicator);
+  return MeasureHeldout(measure_, is_mixed, with_.dataset, with_.model, with_.communicator);
 }
 
 DomainLossReport DynamicMixture::ReportOf(int64_t step, int64_t tokens,

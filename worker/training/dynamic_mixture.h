@@ -15,6 +15,7 @@
 #include "common/run_channel.h"
 #include "sampler/dataset.h"
 #include "sampler/sample_sequence.h"
+#include "worker/evaluation/perplexity.h"
 #include "worker/model/model.h"
 #include "worker/parallel/communicator.h"
 
@@ -68,9 +69,10 @@ class DynamicMixture {
     DecisionSource* source;  // nullptr where interval_steps is 0
   };
 
+  // `measure`: which held-out text is read; options.heldout_samples of each domain.
   // std::invalid_argument where a decision does not fit the sequence, or a domain of the mixture
-  // has no held-out sample of `sequence_length` tokens.
-  DynamicMixture(DynamicMixtureOptions options, int64_t sequence_length, int64_t batch_samples,
+  // has no held-out sample of that length.
+  DynamicMixture(DynamicMixtureOptions options, const evaluation::PerplexityOptions& measure,
                  Collaborators collaborators);
 
   // To be called after `step`, before the next one is drawn. Where a decision is due and not there
@@ -93,8 +95,7 @@ class DynamicMixture {
   void Apply(const WeightDecision& decision);
 
   const DynamicMixtureOptions options_;
-  const int64_t sequence_length_;
-  const int64_t batch_samples_;
+  const evaluation::PerplexityOptions measure_;
   const Collaborators with_;
   std::vector<WeightDecision> decided_;
 };

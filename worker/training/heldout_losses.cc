@@ -2,17 +2,13 @@
 
 #include <limits>
 
-#include "worker/evaluation/perplexity.h"
-
 namespace moe::training {
 
-std::vector<double> MeasureHeldout(const HeldoutOptions& options, const std::vector<bool>& wanted,
-                                   const sampler::Dataset& dataset, model::Model& model,
-                                   parallel::Communicator& communicator) {
+std::vector<double> MeasureHeldout(const evaluation::PerplexityOptions& options,
+                                   const std::vector<bool>& wanted, const sampler::Dataset& dataset,
+                                   model::Model& model, parallel::Communicator& communicator) {
   const std::vector<evaluation::HeldoutBatch> batches =
-      evaluation::HeldoutBatches(dataset, {.sequence_length = options.sequence_length,
-                                           .max_samples_per_domain = options.samples_per_domain,
-                                           .batch_samples = options.batch_samples});
+      evaluation::HeldoutBatches(dataset, options);
   // Batches are dealt out to the ranks; each is computed and added up alike wherever that is.
   struct Measured {
     double loss_sum = 0;
@@ -23,7 +19,7 @@ std::vector<double> MeasureHeldout(const HeldoutOptions& options, const std::vec
   for (size_t i = static_cast<size_t>(communicator.rank()); i < batches.size(); i += world_size) {
     if (!wanted[static_cast<size_t>(batches[i].domain)]) continue;
     const evaluation::DomainLoss loss =
-        evaluation::MeasureBatch(model, dataset, batches[i], options.sequence_length);
+        evaluation::MeasureBatch(model, dataset, options, batches[i]);
     mine[i] = {loss.loss_sum, static_cast<double>(loss.tokens)};
   }
   std::vector<Measured> all(batches.size() * world_size);

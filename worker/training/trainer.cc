@@ -41,6 +41,14 @@ StatisticsShape ShapeOf(const artefacts::ModelConfig& config, int64_t micro_batc
           .num_experts = static_cast<size_t>(config.moe.num_experts)};
 }
 
+// Held-out text is read as the run reads its own, for losses that compare.
+evaluation::PerplexityOptions HeldoutOptionsOf(const TrainOptions& options, int64_t samples) {
+  return {.sequence_length = options.sequence_length,
+          .max_samples_per_domain = samples,
+          .batch_samples = options.micro_batch_samples,
+          .attention = options.attention};
+}
+
 CheckpointOptions CheckpointOptionsOf(const TrainOptions& options) {
   CheckpointOptions result = options.checkpoint;
   result.keep_average =
@@ -112,7 +120,7 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
       exchange_(model_.layout(), communicator_, options.collective_timeout_ms,
                 [this](int64_t layer) { model_.RefreshLayer(layer); }),
       average_(options.weight_average),
-      mixture_(options.dynamic, options.sequence_length, options.micro_batch_samples,
+      mixture_(options.dynamic, HeldoutOptionsOf(options, options.dynamic.heldout_samples),
                {.model = model_,
                 .dataset = dataset_,
                 .sequence = sequence_,
@@ -226,8 +234,8 @@ StopReason Trainer::RunStep() {
   CrashPoint("step_begin");
 
   const int64_t first_sample = sequence_.cursor().next_index;
-  const GlobalBatch batch =
-      DrawBatch(sequence_, dataset_, options_.global_batch_samples, options_.sequence_length);
+  const GlobalBatch batch = DrawBatch(sequence_, dataset_, options_.global_batch_samples,
+                                      options_.sequence_length, options_.attention);
   const std::vector<double> mine = ComputeGradients(batch, first_sample);
   CrashPoint("after_backward");
 
@@ -268,10 +276,8 @@ StopReason Trainer::RunStep() {
     const bool is_skipped =
         verdict.trouble != Trouble::kNone && verdict.action != WatchAction::kReport;
     const double step_tokens = static_cast<double>(batch.num_tokens);
-    const double flops =
-        planner::CountFlops(model_.config(), batch.num_tokens / options_.global_batch_samples)
-            .PerTrainedToken() *
-        step_tokens / seconds;
+    const double flops = planner::CountFlops(model_.config(), batch.MeanReach()).PerTrainedToken() *
+                         step_tokens / seconds;
     const double waited = waited_seconds_ + exchange_.waited_seconds();
     const int64_t sent_bytes = communicator_.sent_bytes() + exchange_.sent_bytes();
     const double peak_flops = options_.peak_flops_per_rank * communicator_.world_size();
@@ -312,7 +318,7 @@ std::vector<double> Trainer::ComputeGradients(const GlobalBatch& batch, int64_t 
         dataset_, sampler::Split::kTrain,
         std::span(batch.samples)
             .subspan(static_cast<size_t>(first), static_cast<size_t>(options_.micro_batch_samples)),
-        options_.sequence_length);
+        options_.sequence_length, options_.attention);
     model::PassHooks hooks = {.before_parameters = [this](int64_t layer) {
       if (!exchange_.IsUnderWay(layer)) return;
       observer_.OnPhase(progress_.step, kWaitsForRanks);
@@ -348,10 +354,8 @@ std::vector<double> Trainer::Validate(int64_t step) {
   if (interval == 0 || (step % interval != 0 && step != options_.steps)) return {};
   exchange_.WaitForParameters();
   const std::vector<bool> all(dataset_.domains().size(), true);
-  return MeasureHeldout({.sequence_length = options_.sequence_length,
-                         .samples_per_domain = options_.validation.heldout_samples,
-                         .batch_samples = options_.micro_batch_samples},
-                        all, dataset_, model_, communicator_);
+  return MeasureHeldout(HeldoutOptionsOf(options_, options_.validation.heldout_samples), all,
+                        dataset_, model_, communicator_);
 }
 
 std::vector<double> Trainer::AllGather(const std::vector<double>& mine) {

@@ -27,6 +27,7 @@
 #include "common/run_channel.h"
 #include "sampler/dataset.h"
 #include "sampler/sample_sequence.h"
+#include "worker/evaluation/read_batch.h"
 #include "worker/model/model.h"
 #include "worker/parallel/communicator.h"
 #include "worker/training/adamw.h"
@@ -78,6 +79,7 @@ struct TrainOptions {
   int64_t sequence_length = 4096;
   int64_t global_batch_samples = 8;  // a multiple of micro_batch_samples x world_size
   int64_t micro_batch_samples = 4;
+  evaluation::AttentionScope attention = evaluation::AttentionScope::kSample;
   Schedule schedule;  // total_steps = steps
   AdamWOptions adamw;
   double clip_norm = 1.0;  // 0: no clipping

@@ -107,6 +107,8 @@ TEST(JobSpecTest, GoodPipeline_GetsDefaultsAndNeeds) {
   EXPECT_EQ(train.mixture().preset(), "llama1");
   EXPECT_EQ(train.checkpoint().keep(), 2);
   EXPECT_TRUE(train.gate_noise());
+  EXPECT_TRUE(train.has_reset_attention_mask());
+  EXPECT_FALSE(train.reset_attention_mask());
   EXPECT_EQ(train.watch().on_non_finite(), "skip");
   EXPECT_EQ(train.start(), "pretrained");
   EXPECT_EQ(train.collective_timeout_seconds(), 120);
@@ -163,6 +165,8 @@ TEST(CompletePipeline, Finetune_RefusesWhatIsForTrainJobs) {
               testing::HasSubstr("start='random'"));
   EXPECT_THAT(problem([](v1::TrainSpec& s) { s.mutable_mixture()->mutable_dynamic(); }),
               testing::HasSubstr("mixture.dynamic is for train jobs"));
+  EXPECT_THAT(problem([](v1::TrainSpec& s) { s.set_reset_attention_mask(true); }),
+              testing::HasSubstr("reset_attention_mask is for train jobs"));
 }
 
 TEST(CompletePipeline, RopeScaling_MakesRoomForLongerSequences) {
@@ -368,6 +372,9 @@ INSTANTIATE_TEST_SUITE_P(
                 {"priority=1001", "-1000 to 1000"}},
         BadCase{"SlotsOfPrepare", [](Pipeline& p) { p.jobs[0].mutable_resources()->set_slots(2); },
                 {"resources.slots=2", "only train and finetune"}},
+        BadCase{"Parquet",
+                [](Pipeline& p) { p.prepare().mutable_domains(1)->add_paths("/text/b.parquet"); },
+                {"domain 'books': /text/b.parquet is a Parquet file", "name /text/b.jsonl"}},
         BadCase{"UnknownScore", [](Pipeline& p) { p.prepare().add_filters()->set_score("fluent"); },
                 {"filters.score='fluent'", "did you mean 'fluency'?"}},
         BadCase{"FilterWithoutDomain",

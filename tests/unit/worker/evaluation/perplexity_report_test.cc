@@ -46,6 +46,10 @@ TEST(PerplexityReportTest, ToMarkdown_SaysHowItWasMeasuredAndKeepsCellsApart) {
   report.models[0].label = "a|b";
   const std::string text = ToMarkdown(report);
   EXPECT_THAT(text, HasSubstr("corpus:1, 5 tokens per sample, at most 16 samples per domain"));
+  report.options.attention = AttentionScope::kDocument;
+  EXPECT_THAT(ToMarkdown(report),
+              HasSubstr("5 tokens per sample with its documents apart, at most"));
+  EXPECT_TRUE(ToJson(report)["reset_attention_mask"].get<bool>());
   EXPECT_THAT(text, HasSubstr("| domain | a\\|b loss |"));
   EXPECT_THAT(text, HasSubstr("|---|---:|---:|---:|---:|\n"));
   EXPECT_THAT(text, HasSubstr("| mean | 2.5000 | 12.18 | 10.0000 | 22026.47 |"));

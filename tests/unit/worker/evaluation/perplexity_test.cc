@@ -14,6 +14,7 @@ namespace moe::evaluation {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 constexpr int64_t kLength = 32;
 
@@ -69,6 +70,35 @@ TEST_F(PerplexityTest, MeasureDomains_IsTheMeanOverPredictedTokens) {
   }
   // A last batch may be smaller, and batches do not mix domains.
   EXPECT_THAT(progress, ElementsAre(2, 3, 5, 6));
+}
+
+// Documents have 50 tokens: the ends of two are in samples 1 and 3, that of none in sample 2.
+TEST_F(PerplexityTest, ReadBatch_OfDocuments_EndsThemWhereTheDatasetDoes) {
+  const std::vector<sampler::SampleRef> samples = {{.domain = 1, .epoch = 0, .sample = 1},
+                                                   {.domain = 0, .epoch = 0, .sample = 2},
+                                                   {.domain = 0, .epoch = 0, .sample = 3}};
+  const auto read = [&](AttentionScope scope) {
+    return ReadBatch(*dataset_, sampler::Split::kHeldout, samples, kLength, scope);
+  };
+  const model::Batch batch = read(AttentionScope::kDocument);
+  EXPECT_THAT(batch.ends, ElementsAre(32, 64, 96));
+  EXPECT_THAT(batch.document_ends, ElementsAre(50 - 32, 32, 64, 64 + 100 - 96, 96));
+  const model::Batch whole = read(AttentionScope::kSample);
+  EXPECT_THAT(whole.document_ends, IsEmpty());
+  EXPECT_EQ(whole.tokens, batch.tokens);
+  EXPECT_EQ(whole.targets, batch.targets) << "the last token of a document has its target, too";
+}
+
+TEST_F(PerplexityTest, MeasureDomains_OfDocuments_IsAnotherLoss) {
+  PerplexityOptions options = {.sequence_length = kLength, .max_samples_per_domain = 4};
+  const auto measure = [&] {
+    return MeasureDomains(model_, *dataset_, options, [](int64_t) { return true; })[0];
+  };
+  const DomainLoss whole = measure();
+  options.attention = AttentionScope::kDocument;
+  const DomainLoss apart = measure();
+  EXPECT_EQ(apart.tokens, whole.tokens);
+  EXPECT_NE(apart.loss_sum, whole.loss_sum);
 }
 
 TEST_F(PerplexityTest, MeasureDomains_WithoutALimit_ReadsAllSamples) {

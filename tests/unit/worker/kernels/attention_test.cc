@@ -149,5 +149,42 @@ TEST(Attention, Bf16_EqualsFp32OfTheSameInputsWithinRounding) {
   }
 }
 
+// Stretches of one call, and each in a call of its own.
+template <typename T>
+void CompareStretchesWithEachAlone(const std::vector<T>& qkv, const std::vector<T>& dout) {
+  const std::vector<int64_t> ends = {70, 71, 76, 128, kRows};
+  AttentionShape together = kShape;
+  together.batch = std::ssize(ends);
+  together.sequence = 0;
+  together.ends = ends;
+  std::vector<T> out(dout.size()), dqkv(qkv.size());
+  std::vector<float> log_sum_exp(kRows * kShape.heads);
+  AttentionForward<T>(together, qkv.data(), out.data(), log_sum_exp.data());
+  AttentionBackward<T>(together, dout.data(), qkv.data(), out.data(), log_sum_exp.data(),
+                       dqkv.data());
+
+  std::vector<T> each_out(dout.size()), each_dqkv(qkv.size());
+  for (int64_t b = 0; b < together.batch; ++b) {
+    AttentionShape alone = kShape;
+    alone.batch = 1;
+    alone.sequence = together.length(b);
+    const int64_t row = together.begin(b);
+    const T* in = qkv.data() + row * kShape.qkv_width();
+    T* result = each_out.data() + row * kShape.out_width();
+    AttentionForward<T>(alone, in, result, log_sum_exp.data());
+    AttentionBackward<T>(alone, dout.data() + row * kShape.out_width(), in, result,
+                         log_sum_exp.data(), each_dqkv.data() + row * kShape.qkv_width());
+  }
+  EXPECT_EQ(out, each_out);
+  EXPECT_EQ(dqkv, each_dqkv);
+}
+
+TEST(Attention, StretchesOfAnyLength_GiveTheBitsOfEachAlone) {
+  const std::vector<float> qkv = Random(kRows * kShape.qkv_width(), 6);
+  const std::vector<float> dout = Random(kRows * kShape.out_width(), 7);
+  CompareStretchesWithEachAlone(qkv, dout);
+  CompareStretchesWithEachAlone(ToBf16(qkv), ToBf16(dout));
+}
+
 }  // namespace
 }  // namespace moe::kernels

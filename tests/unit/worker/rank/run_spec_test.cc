@@ -118,6 +118,18 @@ TEST(RunSpecTest, ParseTrainSpec_ReadsEveryField) {
   EXPECT_EQ(spec->watch.max_bad_steps, 3);
 }
 
+TEST(RunSpecTest, ResetAttentionMask_KeepsDocumentsApart) {
+  Json run = TrainRun();
+  EXPECT_EQ(ParseTrainSpec(run.at("spec"), "train").value().attention,
+            evaluation::AttentionScope::kSample)
+      << "a spec of before there was a choice";
+  run["spec"]["reset_attention_mask"] = true;
+  EXPECT_EQ(ParseTrainSpec(run.at("spec"), "train").value().attention,
+            evaluation::AttentionScope::kDocument);
+  run["spec"]["reset_attention_mask"] = "yes";
+  EXPECT_THAT(TrainError(run), HasSubstr("spec: reset_attention_mask"));
+}
+
 TEST(RunSpecTest, ParseTrainSpec_StartContinue_StartsFromNothingElse) {
   Json run = TrainRun();
   run["spec"]["start"] = "continue";
@@ -163,9 +175,11 @@ TEST(RunSpecTest, ParseEvaluateSpec_ReadsOneLabelPerModel) {
   const Json json = Json::parse(R"json({
     "models": [{"label": "dense", "model": {"path": "/a"}}, {"model": {"artefact": "b"}}],
     "dataset": {"artefact": "corpus"}, "sequence_length": 512, "max_samples_per_domain": 16,
-    "batch_samples": 4, "compute_dtype": "fp32", "output": "ppl"})json");
+    "batch_samples": 4, "compute_dtype": "fp32", "output": "ppl",
+    "reset_attention_mask": true})json");
   const auto spec = ParseEvaluateSpec(json);
   ASSERT_TRUE(spec.ok()) << ToString(spec.status());
+  EXPECT_EQ(spec->attention, evaluation::AttentionScope::kDocument);
   EXPECT_THAT(spec->labels, ElementsAre("dense", ""));
   EXPECT_EQ(spec->max_samples_per_domain, 16);
 

@@ -210,6 +210,7 @@ TrainOptions ToOptions(const TinyRun& run) {
           .sequence_length = kSequenceLength,
           .global_batch_samples = run.global_batch_samples,
           .micro_batch_samples = 2,
+          .attention = run.attention,
           .schedule = {.peak_learning_rate = 1e-2,
                        .final_ratio = 0.1,
                        .warmup_steps = 2,

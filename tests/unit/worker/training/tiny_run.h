@@ -72,6 +72,7 @@ struct TinyRun {
   ValidationOptions validation = {};
   WeightAverageOptions weight_average = {};
   bool gate_noise = true;
+  evaluation::AttentionScope attention = evaluation::AttentionScope::kSample;
   // Changes the parameters of a fresh start.
   void (*spoil)(const model::ParameterLayout& layout, at::Tensor& parameters) = nullptr;
 };

@@ -96,6 +96,36 @@ TEST_F(TrainerTest, Run_DomainLosses_AverageToTheLoss) {
   }
 }
 
+TEST_F(TrainerTest, Resume_WithDocumentsApart_SameBitsAsTheUndisturbedRun) {
+  TinyRun undisturbed = NewRun("a");
+  undisturbed.attention = evaluation::AttentionScope::kDocument;
+  undisturbed.checkpoint_interval_steps = 3;
+  undisturbed.validation = {.interval_steps = 2, .heldout_samples = 4};
+  RecordingObserver apart;
+  Train(undisturbed, apart);
+  ASSERT_THAT(apart.checkpoints, SizeIs(2));
+
+  TinyRun resumed = undisturbed;
+  resumed.checkpoint_folder = folder_.File("b");
+  resumed.resume = apart.checkpoints[0];
+  RecordingObserver rest;
+  Train(resumed, rest);
+  const std::vector<std::string> all = Fingerprints(apart.steps);
+  EXPECT_EQ(Fingerprints(rest.steps), std::vector<std::string>(all.begin() + 3, all.end()));
+
+  TinyRun whole = undisturbed;
+  whole.checkpoint_folder = folder_.File("c");
+  whole.attention = evaluation::AttentionScope::kSample;
+  RecordingObserver together;
+  Train(whole, together);
+  EXPECT_EQ(together.steps[0].batch_crc32c, apart.steps[0].batch_crc32c) << "the same samples";
+  EXPECT_NE(together.steps[0].loss, apart.steps[0].loss);
+  EXPECT_NE(together.steps[1].domains[0].heldout_loss, apart.steps[1].domains[0].heldout_loss);
+  EXPECT_GT(together.steps[0].model_flops_per_second * together.steps[0].step_seconds,
+            apart.steps[0].model_flops_per_second * apart.steps[0].step_seconds)
+      << "attention within documents is less arithmetic";
+}
+
 class TrainerComputeTest : public TrainerTest,
                            public testing::WithParamInterface<model::ComputeType> {};
 INSTANTIATE_TEST_SUITE_P(Fp32AndBf16, TrainerComputeTest,
