@@ -32,6 +32,7 @@
 #include "coordinator/services/look_up.h"
 #include "coordinator/services/sampler_service.h"
 #include "coordinator/services/worker_service.h"
+#include "coordinator/transport_watch.h"
 
 namespace moe::coordinator {
 namespace {
@@ -224,6 +225,7 @@ class Server::Impl {
       grpc_->Wait();
       grpc_.reset();
     }
+    transport_watch_.reset();
     if (loop_ != nullptr) loop_->Stop();
     // What these still post to the loop is dropped.
     spec_work_.reset();
@@ -333,6 +335,19 @@ class Server::Impl {
     return credentials;
   }
 
+  // What no service sees. On gRPC's threads.
+  void OnTransportRefusal(const TransportRefusal& refusal) {
+    if (refusal.kind == TransportRefusal::Kind::kRequest) {
+      metrics_.OnRpc("unknown", absl::StatusCodeToString(refusal.why.code()));
+      audit_->Refuse({.peer = refusal.peer}, "unknown", "", refusal.why);
+      return;
+    }
+    metrics_.OnHandshakeFailure(refusal.reason);
+    // Who went away, as whatever only looks for an open port does, was refused nothing.
+    if (absl::IsCancelled(refusal.why)) return;
+    audit_->Refuse({.peer = refusal.peer}, "Handshake", "", refusal.why);
+  }
+
   void StartLoop() {
     loop_->Start({
         .before_commit =
@@ -389,6 +404,8 @@ class Server::Impl {
     worker_service_ = std::make_unique<WorkerServiceImpl>(core_);
     access_service_ = std::make_unique<AccessServiceImpl>(core_);
     audit_service_ = std::make_unique<AuditServiceImpl>(core_);
+    transport_watch_ = std::make_unique<TransportWatch>(
+        [this](const TransportRefusal& refusal) { OnTransportRefusal(refusal); });
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
@@ -457,6 +474,7 @@ class Server::Impl {
   std::unique_ptr<WorkerServiceImpl> worker_service_;
   std::unique_ptr<AccessServiceImpl> access_service_;
   std::unique_ptr<AuditServiceImpl> audit_service_;
+  std::unique_ptr<TransportWatch> transport_watch_;
   std::unique_ptr<grpc::Server> grpc_;
   std::string address_;
   std::string metrics_url_;
