@@ -60,8 +60,13 @@ class Simulation {
     }
     coordinator_.Start();
     for (const auto& worker : workers_) worker->StartDaemon();
-    users_.Begin(static_cast<int>(world_.random.Between(1, 5)),
-                 static_cast<int>(world_.random.Between(0, 12)), kTroubleMillis * 3 / 4);
+    std::vector<std::string> names;
+    for (const auto& worker : workers_) names.push_back(worker->id());
+    users_.Begin({.pipelines = static_cast<int>(world_.random.Between(1, 5)),
+                  .wishes = static_cast<int>(world_.random.Between(0, 12)),
+                  .drains = static_cast<int>(world_.random.Between(0, 6)),
+                  .workers = names},
+                 kTroubleMillis * 3 / 4);
     watcher_.Begin();
     faults_.Plan(static_cast<int>(world_.random.Between(0, 25)), kTroubleMillis);
     world_.time.After(kTroubleMillis, [this] {
