@@ -23,6 +23,11 @@ bool Runs(const Attempt& attempt, const v1::Job& job) {
 
 constexpr char kWaiting[] = "waits for the other ranks";
 
+// A rank that waits, rather than one whose process stopped after it last said so.
+bool Waits(const AttemptRank& rank) {
+  return rank.pulse.phase() == kWaiting && !rank.pulse.silent();
+}
+
 bool IsStepPhase(const std::string& phase) { return phase == "step" || phase == kWaiting; }
 
 // Between the order to stop and the kill: for a step and a checkpoint.
@@ -38,7 +43,7 @@ int32_t Slowest(const Attempt& attempt) {
   const auto rank = std::min_element(
       attempt.ranks.begin(), attempt.ranks.end(), [](const AttemptRank& a, const AttemptRank& b) {
         const auto order = [](const AttemptRank& r) {
-          return std::tuple(r.pulse.done(), r.pulse.phase() == kWaiting, -r.pulse.for_millis());
+          return std::tuple(!r.pulse.silent(), r.pulse.done(), Waits(r), -r.pulse.for_millis());
         };
         return order(a) < order(b);
       });
@@ -73,9 +78,7 @@ int64_t RunLimits::HungMillis(const Attempt& attempt) {
       std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
                   [](const AttemptRank& rank) { return IsStepPhase(rank.pulse.phase()); });
   // Where all wait for each other it is the network: the time limit of their operation names it.
-  const bool all_wait =
-      std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
-                  [](const AttemptRank& rank) { return rank.pulse.phase() == kWaiting; });
+  const bool all_wait = std::all_of(attempt.ranks.begin(), attempt.ranks.end(), Waits);
   return all_in_step && !all_wait ? attempt.pace.DeadlineMillis().value_or(kNever) : kNever;
 }
 
@@ -125,9 +128,11 @@ void RunLimits::EndHung(Turn& turn, const Attempt& attempt, v1::JobRecord& recor
   const int64_t silent = turn.monotonic_millis - *attempt.pace.last_millis();
   parts_.ends->StopHung(
       turn, record, rank,
-      fmt::format("rank {} on {} stands still after step {} ('{}'): nothing was reported for "
+      fmt::format("rank {} on {} stands still after step {} ({}): nothing was reported for "
                   "{:.1f} s, the median step takes {:.2f} s",
-                  rank, state.worker_id, state.pulse.done(), state.pulse.phase(),
+                  rank, state.worker_id, state.pulse.done(),
+                  state.pulse.silent() ? "its process does not run"
+                                       : fmt::format("'{}'", state.pulse.phase()),
                   static_cast<double>(silent) / 1000, attempt.pace.MedianSeconds()));
 }
 
