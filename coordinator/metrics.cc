@@ -67,6 +67,10 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
                                    "Messages of attempts that are over, which were ignored.")
                           .Add({})),
       rpc_requests_(list_.Counter("moe_rpc_requests_total", "RPCs by method and status code.")),
+      admitted_(list_.Counter("moe_rpc_admitted_total",
+                              "RPCs that certificate, token and role allow, by method. Those that "
+                              "never come to moe_rpc_requests_total were too large, broke off, or "
+                              "have not come yet.")),
       handshake_failures_(list_.Counter(
           "moe_rpc_handshake_failures_total",
           "Connections that ended before their first call, by reason: no_certificate, "
@@ -143,6 +147,10 @@ void CoordinatorMetrics::OnPlaced(const v1::Job&, double queue_wait_seconds) {
 
 void CoordinatorMetrics::OnRpc(const std::string& method, const std::string& code) {
   rpc_requests_.Add({{"method", method}, {"code", code}}).Increment();
+}
+
+void CoordinatorMetrics::OnAdmitted(const std::string& method) {
+  admitted_.Add({{"method", method}}).Increment();
 }
 
 void CoordinatorMetrics::OnHandshakeFailure(const std::string& reason) {

@@ -308,7 +308,8 @@ class Server::Impl {
         [this](const Caller& caller, const std::string& method, const absl::Status& status) {
           metrics_.OnRpc(method, absl::StatusCodeToString(status.code()));
           audit_->Refuse(caller, method, "", status);
-        });
+        },
+        [this](const std::string& method) { metrics_.OnAdmitted(method); });
     MOE_RETURN_IF_ERROR(access_->Load(*store_));
     if (access_->HasAdmin(unix_millis)) return absl::OkStatus();
     MOE_ASSIGN_OR_RETURN(const std::string secret, DrawToken());
@@ -335,17 +336,12 @@ class Server::Impl {
     return credentials;
   }
 
-  // What no service sees. On gRPC's threads.
-  void OnTransportRefusal(const TransportRefusal& refusal) {
-    if (refusal.kind == TransportRefusal::Kind::kRequest) {
-      metrics_.OnRpc("unknown", absl::StatusCodeToString(refusal.why.code()));
-      audit_->Refuse({.peer = refusal.peer}, "unknown", "", refusal.why);
-      return;
-    }
-    metrics_.OnHandshakeFailure(refusal.reason);
+  // On gRPC's threads.
+  void OnFailedHandshake(const FailedHandshake& failed) {
+    metrics_.OnHandshakeFailure(failed.reason);
     // Who went away, as whatever only looks for an open port does, was refused nothing.
-    if (absl::IsCancelled(refusal.why)) return;
-    audit_->Refuse({.peer = refusal.peer}, "Handshake", "", refusal.why);
+    if (absl::IsCancelled(failed.why)) return;
+    audit_->Refuse({}, "Handshake", "", failed.why);
   }
 
   void StartLoop() {
@@ -405,7 +401,7 @@ class Server::Impl {
     access_service_ = std::make_unique<AccessServiceImpl>(core_);
     audit_service_ = std::make_unique<AuditServiceImpl>(core_);
     transport_watch_ = std::make_unique<TransportWatch>(
-        [this](const TransportRefusal& refusal) { OnTransportRefusal(refusal); });
+        [this](const FailedHandshake& failed) { OnFailedHandshake(failed); });
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;

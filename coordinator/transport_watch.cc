@@ -1,6 +1,5 @@
 #include "coordinator/transport_watch.h"
 
-#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <spdlog/spdlog.h>
 
@@ -19,50 +18,45 @@ constexpr char kHandshakeFile[] = "chttp2_server.cc";
 constexpr char kHandshakeFailed[] = "Handshaking failed: ";
 // The same again, by the library beneath; an attacker could fill a log with them.
 constexpr char kTlsFile[] = "ssl_transport_security.cc";
-// How each call ends, where gRPC traces "call_error".
-constexpr char kCallFile[] = "surface/call.cc";
-constexpr char kTooLarge[] = "Received message larger than max";
 
 bool HasText(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
 }
 
-// What follows `before`, up to the first of `ends`; empty where there is none.
-std::string TextAfter(const std::string& text, const std::string& before, const char* ends) {
-  const size_t found = text.find(before);
+// What OpenSSL says in "... error:0A00009C:SSL routines::http request {tsi_code:10, ...}"; empty
+// where it says nothing.
+std::string TlsError(const std::string& message) {
+  const std::string before = "SSL routines::";
+  const size_t found = message.find(before);
   if (found == std::string::npos) return "";
   const size_t begin = found + before.size();
-  return text.substr(begin, text.find_first_of(ends, begin) - begin);
+  return message.substr(begin, message.find(" {", begin) - begin);
 }
 
-TransportRefusal ReadHandshake(const std::string& message) {
-  const auto refusal = [&](const char* reason, absl::Status why) {
-    return TransportRefusal{.kind = TransportRefusal::Kind::kHandshake,
-                            .reason = reason,
-                            .peer = TextAfter(message, "target_address:\"", "\""),
-                            .why = std::move(why)};
+FailedHandshake ReadHandshake(const std::string& message) {
+  const auto failed = [](const char* reason, absl::Status why) {
+    return FailedHandshake{.reason = reason, .why = std::move(why)};
   };
   if (HasText(message, "did not return a certificate")) {
-    return refusal("no_certificate", absl::UnauthenticatedError("the peer showed no certificate"));
+    return failed("no_certificate", absl::UnauthenticatedError("the peer showed no certificate"));
   }
   if (HasText(message, "certificate verify failed")) {
-    return refusal(
+    return failed(
         "bad_certificate",
         absl::UnauthenticatedError("the peer's certificate is not of the authority in ca.pem, or "
                                    "not valid at this time"));
   }
   if (HasText(message, "timed out")) {
-    return refusal("timeout", DeadlineExceeded("the peer did not finish its handshake in time"));
+    return failed("timeout", DeadlineExceeded("the peer did not finish its handshake in time"));
   }
-  // OpenSSL's "error:0A000418:SSL routines::tlsv1 alert unknown ca", and others.
-  if (const std::string words = TextAfter(message, "SSL routines::", "{\"\n"); !words.empty()) {
+  if (const std::string words = TlsError(message); !words.empty()) {
     if (HasText(words, "alert")) {
-      return refusal("refused_by_peer", Cancelled("the peer refused the handshake: {}", words));
+      return failed("refused_by_peer", Cancelled("the peer refused the handshake: {}", words));
     }
-    return refusal("not_tls",
-                   InvalidArgument("the peer does not speak TLS as it should: {}", words));
+    return failed("not_tls",
+                  InvalidArgument("the peer does not speak TLS as it should: {}", words));
   }
-  return refusal("gone", Cancelled("the peer went away in its handshake"));
+  return failed("gone", Cancelled("the peer went away in its handshake"));
 }
 
 class Watches {
@@ -72,40 +66,37 @@ class Watches {
     return *watches;
   }
 
-  void Add(const TransportWatch::OnRefusal* on_refusal) {
+  void Add(const TransportWatch::OnFailure* on_failure) {
     absl::MutexLock lock(&mutex_);
-    all_.insert(on_refusal);
+    all_.insert(on_failure);
   }
-  void Remove(const TransportWatch::OnRefusal* on_refusal) {
+  void Remove(const TransportWatch::OnFailure* on_failure) {
     absl::MutexLock lock(&mutex_);
-    all_.erase(on_refusal);
+    all_.erase(on_failure);
   }
 
  private:
   Watches() {
-    // How a call ends is logged for a tracer only, and a handshake's failure as a matter of
-    // debugging.
-    grpc_tracer_set_enabled("call_error", 1);
+    // That a handshake failed is a matter of debugging to gRPC.
     gpr_set_log_verbosity(GPR_LOG_SEVERITY_DEBUG);
     gpr_set_log_function([](gpr_log_func_args* line) { Get().Hear(*line); });
   }
 
   void Hear(const gpr_log_func_args& line) {
     const std::string file = line.file;
-    if (const auto refusal = ReadGrpcLogLine(file, line.message)) {
+    spdlog::debug("grpc: {}", line.message);
+    if (const auto failed = ReadGrpcLogLine(file, line.message)) {
       absl::MutexLock lock(&mutex_);
-      for (const TransportWatch::OnRefusal* on_refusal : all_) (*on_refusal)(*refusal);
-    } else if (file.ends_with(kCallFile) || file.ends_with(kTlsFile)) {
-      // Every call has such a line, and every failed handshake.
+      for (const TransportWatch::OnFailure* on_failure : all_) (*on_failure)(*failed);
+    } else if (file.ends_with(kTlsFile)) {
+      // Every failed handshake has such a line as well.
     } else if (line.severity == GPR_LOG_SEVERITY_ERROR) {
       spdlog::warn("grpc: {}", line.message);
-    } else {
-      spdlog::debug("grpc: {}", line.message);
     }
   }
 
   absl::Mutex mutex_;
-  std::set<const TransportWatch::OnRefusal*> all_ ABSL_GUARDED_BY(mutex_);
+  std::set<const TransportWatch::OnFailure*> all_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -116,26 +107,18 @@ const std::vector<std::string>& HandshakeFailureReasons() {
   return reasons;
 }
 
-std::optional<TransportRefusal> ReadGrpcLogLine(const std::string& file,
-                                                const std::string& message) {
-  if (file.ends_with(kHandshakeFile) && message.starts_with(kHandshakeFailed)) {
-    return ReadHandshake(message);
+std::optional<FailedHandshake> ReadGrpcLogLine(const std::string& file,
+                                               const std::string& message) {
+  if (!file.ends_with(kHandshakeFile) || !message.starts_with(kHandshakeFailed)) {
+    return std::nullopt;
   }
-  if (file.ends_with(kCallFile) && HasText(message, kTooLarge)) {
-    return TransportRefusal{
-        .kind = TransportRefusal::Kind::kRequest,
-        .reason = "",
-        .peer = TextAfter(message, "target_address:\"", "\""),
-        .why = ResourceExhausted("a request above the limit: {} bytes",
-                                 TextAfter(message, std::string(kTooLarge) + " (", ")"))};
-  }
-  return std::nullopt;
+  return ReadHandshake(message);
 }
 
-TransportWatch::TransportWatch(OnRefusal on_refusal) : on_refusal_(std::move(on_refusal)) {
-  Watches::Get().Add(&on_refusal_);
+TransportWatch::TransportWatch(OnFailure on_failure) : on_failure_(std::move(on_failure)) {
+  Watches::Get().Add(&on_failure_);
 }
 
-TransportWatch::~TransportWatch() { Watches::Get().Remove(&on_refusal_); }
+TransportWatch::~TransportWatch() { Watches::Get().Remove(&on_failure_); }
 
 }  // namespace moe::coordinator
