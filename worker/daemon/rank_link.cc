@@ -89,8 +89,10 @@ void RankLink::HandleLine(const std::string& line, int64_t now_ms) {
 }
 
 std::optional<RankLink::Pulse> RankLink::TakePulse(int64_t now_ms) {
-  if (pulse_.has_value() && !pulse_->silent && pulse_heard_ms_.has_value() &&
-      now_ms - *pulse_heard_ms_ >= kSilentMs) {
+  if (connected() && !pulse_heard_ms_.has_value()) pulse_heard_ms_ = now_ms;
+  const bool silent = connected() && now_ms - *pulse_heard_ms_ >= kSilentMs;
+  if (silent && !(pulse_.has_value() && pulse_->silent)) {
+    if (!pulse_.has_value()) pulse_ = Pulse{.since_ms = now_ms};
     pulse_->silent = true;
     pulse_is_new_ = true;
   }

@@ -68,5 +68,13 @@ TEST_F(RankLinkTest, RankThatSaysNothingMore_IsSilentUntilItIsHeardAgain) {
   EXPECT_EQ(again->since_ms, 1000) << "it is still at the same";
 }
 
+TEST_F(RankLinkTest, RankThatNeverSaidAnything_IsSilentToo) {
+  EXPECT_FALSE(link_.TakePulse(1000).has_value());
+  const auto silent = link_.TakePulse(4000);
+  ASSERT_TRUE(silent.has_value());
+  EXPECT_TRUE(silent->silent);
+  EXPECT_EQ(silent->done, 0);
+}
+
 }  // namespace
 }  // namespace moe::worker
