@@ -96,7 +96,8 @@ class Simulation {
         all_ended &= record != nullptr && coordinator::IsEnded(record->job().state());
       }
       const bool quiet = registry_.alive().empty() && core.supervisor->attempts().all().empty();
-      if (!out_of_time && !(all_ended && quiet && users_.all_answered())) return;
+      const bool told = users_.all_answered() && watcher_.is_connected();
+      if (!out_of_time && !(all_ended && quiet && told)) return;
       if (!quiet) world_.Violate("ranks or attempts are left");
       promises_.AtEnd(core);
       watcher_.CheckComplete(core);
