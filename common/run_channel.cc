@@ -49,7 +49,6 @@ constexpr int64_t kPulseMs = 1000;
 struct PulseState {
   int64_t done = 0;
   std::string phase;
-  bool operator==(const PulseState&) const = default;
 };
 
 struct Decision {
@@ -219,7 +218,7 @@ class RunChannel::Impl {
     return static_cast<int>(std::clamp<int64_t>(until - now, 0, 60'000));
   }
 
-  // Tells the worker what the rank is at, where that has changed.
+  // Tells the worker what the rank is at, and with it that this process runs at all.
   void SendPulse() {
     const int64_t now = clock_.MonotonicMillis();
     if (now < next_pulse_ms_) return;
@@ -230,8 +229,7 @@ class RunChannel::Impl {
       absl::MutexLock lock(&mutex_);
       pulse = pulse_;
     }
-    if (!pulse.has_value() || pulse == told_pulse_) return;
-    told_pulse_ = pulse;
+    if (!pulse.has_value()) return;
     outgoing_ = DumpLine({{"type", "pulse"}, {"done", pulse->done}, {"phase", pulse->phase}});
     Flush();
   }
@@ -270,7 +268,6 @@ class RunChannel::Impl {
     incoming_ = LineBuffer(kMaxRunLineBytes);
     outgoing_ = DumpLine({{"type", "hello"}, {"rank", options_.rank}, {"pid", ::getpid()}});
     told_seq_ = 0;
-    told_pulse_.reset();
   }
 
   void Disconnect() {
@@ -378,9 +375,8 @@ class RunChannel::Impl {
   FileDescriptor listener_;
   FileDescriptor connection_;  // to the worker; invalid where there is none
   LineBuffer incoming_{kMaxRunLineBytes};
-  std::string outgoing_;                  // not yet sent
-  int64_t told_seq_ = 0;                  // the last `reported` on this connection
-  std::optional<PulseState> told_pulse_;  // likewise
+  std::string outgoing_;  // not yet sent
+  int64_t told_seq_ = 0;  // the last `reported` on this connection
   int64_t next_pulse_ms_ = 0;
 
   const FileDescriptor wake_;

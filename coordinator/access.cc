@@ -199,9 +199,12 @@ grpc::Status Access::Process(const InputMetadata& metadata, grpc::AuthContext* c
   const std::string path = Value(metadata, ":path");
   Caller caller = OfCertificate(*context);
   const absl::Status status = Check(path, Value(metadata, "authorization"), &caller);
-  if (!status.ok()) {
-    const bool known = RequirementOf(path).has_value();
-    on_refusal_(caller, known ? path.substr(path.rfind('/') + 1) : "unknown", status);
+  const std::string method =
+      RequirementOf(path).has_value() ? path.substr(path.rfind('/') + 1) : "unknown";
+  if (status.ok()) {
+    on_admission_(method);
+  } else {
+    on_refusal_(caller, method, status);
   }
   return ToGrpc(status);
 }

@@ -29,9 +29,14 @@ class Access final : public grpc::AuthMetadataProcessor {
   using OnRefusal =
       std::function<void(const Caller& caller, const std::string& method, const absl::Status& why)>;
 
-  // `on_refusal` is told of every refusal, from any thread; `method` is "GetJob", or "unknown".
-  Access(RateLimiter::Options limits, OnRefusal on_refusal)
-      : on_refusal_(std::move(on_refusal)), limiter_(limits) {}
+  using OnAdmission = std::function<void(const std::string& method)>;
+
+  // `on_refusal` is told of every refusal, `on_admission` of every call that is let in, from any
+  // thread; `method` is "GetJob", or "unknown". The request itself comes later, or never does.
+  Access(RateLimiter::Options limits, OnRefusal on_refusal, OnAdmission on_admission)
+      : on_refusal_(std::move(on_refusal)),
+        on_admission_(std::move(on_admission)),
+        limiter_(limits) {}
 
   // Before the server starts.
   absl::Status Load(const storage::Store& store);
@@ -60,6 +65,7 @@ class Access final : public grpc::AuthMetadataProcessor {
   void Put(Turn& turn, const std::string& token_sha256, const v1::Token& token);
 
   const OnRefusal on_refusal_;
+  const OnAdmission on_admission_;
   const RealClock clock_{};  // expiry is a matter of the world's time, and asked on any thread
   std::map<std::string, v1::Token>
       all_;  // by hash; loop thread only, ahead of the disk within a turn

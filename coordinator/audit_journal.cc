@@ -1,7 +1,9 @@
 #include "coordinator/audit_journal.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
+#include <vector>
 
 #include "common/status.h"
 #include "coordinator/timestamp.h"
@@ -89,21 +91,35 @@ void AuditJournal::BeforeCommit(Turn& turn) {
   const int64_t now = turn.monotonic_millis;
   int64_t next = std::numeric_limits<int64_t>::max();
   absl::MutexLock lock(&mutex_);
+  std::vector<Kind*> due;
   for (auto it = kinds_.begin(); it != kinds_.end();) {
     Kind& kind = it->second;
     if (kind.was_written && now < kind.written_millis + kSummaryMillis) {
       next = std::min(next, kind.written_millis + kSummaryMillis);
       ++it;
     } else if (kind.entry.count() > 0) {
-      Append(turn, kind.entry);
-      kind.entry.set_count(0);
-      kind.was_written = true;
-      kind.written_millis = now;
-      next = std::min(next, now + kSummaryMillis);
+      due.push_back(&kind);
       ++it;
     } else {
       it = kinds_.erase(it);
     }
+  }
+  // Where there is not room for all, first who has waited longest.
+  std::stable_sort(due.begin(), due.end(), [](const Kind* a, const Kind* b) {
+    return std::pair(a->was_written, a->written_millis) <
+           std::pair(b->was_written, b->written_millis);
+  });
+  for (Kind* kind : due) {
+    const double wait_seconds = room_.Take("", now);
+    if (wait_seconds > 0) {
+      next = std::min(next, now + static_cast<int64_t>(std::ceil(wait_seconds * 1000)));
+      break;
+    }
+    Append(turn, kind->entry);
+    kind->entry.set_count(0);
+    kind->was_written = true;
+    kind->written_millis = now;
+    next = std::min(next, now + kSummaryMillis);
   }
   next_deadline_millis_ = next;
 }

@@ -2,7 +2,8 @@
 //
 // A call that changes something is written in the batch of its change. A refused call changes
 // nothing and could come in floods: of equal refusals the first is written at once, and the others
-// as one entry with their number when some time has gone by.
+// as one entry with their number when some time has gone by. All refusals together get so many
+// entries and no more, so that nobody fills the disk; what has to wait is counted meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "common/audit/audit_chain.h"
+#include "coordinator/rate_limiter.h"
 #include "coordinator/turn.h"
 #include "moe/v1/audit.pb.h"
 #include "storage/rocks/store.h"
@@ -36,6 +38,10 @@ class AuditJournal {
   static constexpr int64_t kSummaryMillis = 10'000;
   // As many kinds of refusals are kept apart; more are one kind, without a caller.
   static constexpr size_t kMaxKinds = 1000;
+  // Entries of refusals that may be written at once, and how long until there is room for one more:
+  // 600 kB, and then 2.6 MB a day.
+  static constexpr int kMaxEntriesAtOnce = 2000;
+  static constexpr int64_t kMillisPerEntry = 10'000;
 
   // `wake` has BeforeCommit called soon; called from any thread.
   explicit AuditJournal(std::function<void()> wake) : wake_(std::move(wake)) {}
@@ -69,6 +75,7 @@ class AuditJournal {
 
   // Loop thread only: ahead of the disk within a turn.
   AuditChain chain_;
+  RateLimiter room_{{.calls_per_second = 1000.0 / kMillisPerEntry, .burst = kMaxEntriesAtOnce}};
   int64_t next_deadline_millis_ = std::numeric_limits<int64_t>::max();
 
   absl::Mutex mutex_;

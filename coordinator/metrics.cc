@@ -8,6 +8,7 @@
 #include "coordinator/job_spec.h"
 #include "coordinator/job_state.h"
 #include "coordinator/timestamp.h"
+#include "coordinator/transport_watch.h"
 #include "coordinator/version.h"
 
 namespace moe::coordinator {
@@ -66,6 +67,14 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
                                    "Messages of attempts that are over, which were ignored.")
                           .Add({})),
       rpc_requests_(list_.Counter("moe_rpc_requests_total", "RPCs by method and status code.")),
+      admitted_(list_.Counter("moe_rpc_admitted_total",
+                              "RPCs that certificate, token and role allow, by method. Those that "
+                              "never come to moe_rpc_requests_total were too large, broke off, or "
+                              "have not come yet.")),
+      handshake_failures_(list_.Counter(
+          "moe_rpc_handshake_failures_total",
+          "Connections that ended before their first call, by reason: no_certificate, "
+          "bad_certificate, timeout, refused_by_peer, not_tls, gone.")),
       loss_(list_.Gauge("moe_train_loss", "Next-token cross-entropy of the newest step, in nats.")),
       balance_loss_(list_.Gauge("moe_train_balance_loss", "Weighted balance loss, newest step.")),
       learning_rate_(list_.Gauge("moe_train_learning_rate", "Learning rate of the newest step.")),
@@ -124,6 +133,9 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
       checkpoint_bytes_(
           list_.Gauge("moe_checkpoint_size_bytes", "Size of the newest checkpoint.")) {
   build_info_.Add({{"version", kVersion}}).Set(1);
+  for (const std::string& reason : HandshakeFailureReasons()) {
+    handshake_failures_.Add({{"reason", reason}});
+  }
 }
 
 void CoordinatorMetrics::OnCommit(double seconds) { commit_seconds_.Observe(seconds); }
@@ -135,6 +147,14 @@ void CoordinatorMetrics::OnPlaced(const v1::Job&, double queue_wait_seconds) {
 
 void CoordinatorMetrics::OnRpc(const std::string& method, const std::string& code) {
   rpc_requests_.Add({{"method", method}, {"code", code}}).Increment();
+}
+
+void CoordinatorMetrics::OnAdmitted(const std::string& method) {
+  admitted_.Add({{"method", method}}).Increment();
+}
+
+void CoordinatorMetrics::OnHandshakeFailure(const std::string& reason) {
+  handshake_failures_.Add({{"reason", reason}}).Increment();
 }
 
 void CoordinatorMetrics::SetWorkers(const std::map<std::string, int>& count_by_state) {

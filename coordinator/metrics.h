@@ -37,6 +37,9 @@ class CoordinatorMetrics final : public SupervisorObserver {
   void OnCommit(double seconds);
   void OnJobState(int64_t monotonic_millis, const v1::Job& job, v1::JobState from, v1::JobState to);
   void OnRpc(const std::string& method, const std::string& code);
+  void OnAdmitted(const std::string& method);
+  // `reason`: one of HandshakeFailureReasons().
+  void OnHandshakeFailure(const std::string& reason);
   SharingMetrics& sharing() { return sharing_; }
   void SetWorkers(const std::map<std::string, int>& count_by_state);
   // Removes the series of jobs that ended long enough ago. When the next removal is due is returned
@@ -91,6 +94,8 @@ class CoordinatorMetrics final : public SupervisorObserver {
   prometheus::Histogram& commit_seconds_;
   prometheus::Counter& stale_messages_;
   prometheus::Family<prometheus::Counter>& rpc_requests_;
+  prometheus::Family<prometheus::Counter>& admitted_;
+  prometheus::Family<prometheus::Counter>& handshake_failures_;
 
   prometheus::Family<prometheus::Gauge>& loss_;
   prometheus::Family<prometheus::Gauge>& balance_loss_;

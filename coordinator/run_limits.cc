@@ -23,7 +23,15 @@ bool Runs(const Attempt& attempt, const v1::Job& job) {
 
 constexpr char kWaiting[] = "waits for the other ranks";
 
-bool IsStepPhase(const std::string& phase) { return phase == "step" || phase == kWaiting; }
+// A rank that waits, rather than one whose process stopped after it last said so.
+bool Waits(const AttemptRank& rank) {
+  return rank.pulse.phase() == kWaiting && !rank.pulse.silent();
+}
+
+// What a stopped process said last may be long past: steps are shorter than what is said of them.
+bool IsInStep(const v1::RankPulse& pulse) {
+  return pulse.phase() == "step" || pulse.phase() == kWaiting || pulse.silent();
+}
 
 // Between the order to stop and the kill: for a step and a checkpoint.
 int64_t NoticeOf(const Attempt& attempt, const v1::JobSpec& spec) {
@@ -38,7 +46,7 @@ int32_t Slowest(const Attempt& attempt) {
   const auto rank = std::min_element(
       attempt.ranks.begin(), attempt.ranks.end(), [](const AttemptRank& a, const AttemptRank& b) {
         const auto order = [](const AttemptRank& r) {
-          return std::tuple(r.pulse.done(), r.pulse.phase() == kWaiting, -r.pulse.for_millis());
+          return std::tuple(!r.pulse.silent(), r.pulse.done(), Waits(r), -r.pulse.for_millis());
         };
         return order(a) < order(b);
       });
@@ -54,7 +62,7 @@ void RunLimits::OnPulses(const Turn& turn, const std::string& worker_id,
     if (attempt == nullptr) continue;  // it is over; its worker will hear of that
     attempt->ranks[static_cast<size_t>(pulse.rank())].pulse = pulse;
     // What is no step takes the time that it takes.
-    if (pulse.rank() == 0 && !IsStepPhase(pulse.phase())) {
+    if (pulse.rank() == 0 && !IsInStep(pulse)) {
       attempt->pace.OnOther(turn.monotonic_millis);
     }
   }
@@ -71,11 +79,9 @@ int64_t RunLimits::NoticeMillis(const Attempt& attempt, const v1::JobRecord& rec
 int64_t RunLimits::HungMillis(const Attempt& attempt) {
   const bool all_in_step =
       std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
-                  [](const AttemptRank& rank) { return IsStepPhase(rank.pulse.phase()); });
+                  [](const AttemptRank& rank) { return IsInStep(rank.pulse); });
   // Where all wait for each other it is the network: the time limit of their operation names it.
-  const bool all_wait =
-      std::all_of(attempt.ranks.begin(), attempt.ranks.end(),
-                  [](const AttemptRank& rank) { return rank.pulse.phase() == kWaiting; });
+  const bool all_wait = std::all_of(attempt.ranks.begin(), attempt.ranks.end(), Waits);
   return all_in_step && !all_wait ? attempt.pace.DeadlineMillis().value_or(kNever) : kNever;
 }
 
@@ -125,9 +131,12 @@ void RunLimits::EndHung(Turn& turn, const Attempt& attempt, v1::JobRecord& recor
   const int64_t silent = turn.monotonic_millis - *attempt.pace.last_millis();
   parts_.ends->StopHung(
       turn, record, rank,
-      fmt::format("rank {} on {} stands still after step {} ('{}'): nothing was reported for "
-                  "{:.1f} s, the median step takes {:.2f} s",
-                  rank, state.worker_id, state.pulse.done(), state.pulse.phase(),
+      fmt::format("rank {} on {} stands still, {}: nothing was reported for {:.1f} s, the median "
+                  "step takes {:.2f} s",
+                  rank, state.worker_id,
+                  state.pulse.silent() ? "its process does not run"
+                                       : fmt::format("after step {} in '{}'", state.pulse.done(),
+                                                     state.pulse.phase()),
                   static_cast<double>(silent) / 1000, attempt.pace.MedianSeconds()));
 }
 

@@ -8,8 +8,8 @@
 // A training attempt stands still when nothing has been reported for several times its median step.
 // Only attempts whose ranks say what they are at (RankPulse) are judged, and not while they write a
 // checkpoint or measure losses on held-out text. The rank that is named is the one that has done
-// least, and among equals one that does not wait for others and has been at it for longest. The
-// attempt is killed and tried again.
+// least, and among equals one that does not wait for others and has been at it for longest; before
+// all others one whose process says nothing any more. The attempt is killed and tried again.
 #pragma once
 
 #include <cstdint>

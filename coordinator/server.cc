@@ -32,6 +32,7 @@
 #include "coordinator/services/look_up.h"
 #include "coordinator/services/sampler_service.h"
 #include "coordinator/services/worker_service.h"
+#include "coordinator/transport_watch.h"
 
 namespace moe::coordinator {
 namespace {
@@ -239,6 +240,7 @@ class Server::Impl {
       grpc_->Wait();
       grpc_.reset();
     }
+    transport_watch_.reset();
     if (loop_ != nullptr) loop_->Stop();
     // What these still post to the loop is dropped.
     spec_work_.reset();
@@ -321,7 +323,8 @@ class Server::Impl {
         [this](const Caller& caller, const std::string& method, const absl::Status& status) {
           metrics_.OnRpc(method, absl::StatusCodeToString(status.code()));
           audit_->Refuse(caller, method, "", status);
-        });
+        },
+        [this](const std::string& method) { metrics_.OnAdmitted(method); });
     MOE_RETURN_IF_ERROR(access_->Load(*store_));
     if (access_->HasAdmin(unix_millis)) return absl::OkStatus();
     MOE_ASSIGN_OR_RETURN(const std::string secret, DrawToken());
@@ -346,6 +349,14 @@ class Server::Impl {
     auto credentials = TlsServerCredentials(options_.tls_dir);
     credentials->SetAuthMetadataProcessor(access_);
     return credentials;
+  }
+
+  // On gRPC's threads.
+  void OnFailedHandshake(const FailedHandshake& failed) {
+    metrics_.OnHandshakeFailure(failed.reason);
+    // Who went away, as whatever only looks for an open port does, was refused nothing.
+    if (absl::IsCancelled(failed.why)) return;
+    audit_->Refuse({}, "Handshake", "", failed.why);
   }
 
   void StartLoop() {
@@ -404,6 +415,8 @@ class Server::Impl {
     worker_service_ = std::make_unique<WorkerServiceImpl>(core_);
     access_service_ = std::make_unique<AccessServiceImpl>(core_);
     audit_service_ = std::make_unique<AuditServiceImpl>(core_);
+    transport_watch_ = std::make_unique<TransportWatch>(
+        [this](const FailedHandshake& failed) { OnFailedHandshake(failed); });
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
@@ -472,6 +485,7 @@ class Server::Impl {
   std::unique_ptr<WorkerServiceImpl> worker_service_;
   std::unique_ptr<AccessServiceImpl> access_service_;
   std::unique_ptr<AuditServiceImpl> audit_service_;
+  std::unique_ptr<TransportWatch> transport_watch_;
   std::unique_ptr<grpc::Server> grpc_;
   std::string address_;
   std::string metrics_url_;

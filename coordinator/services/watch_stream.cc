@@ -21,8 +21,8 @@ constexpr size_t kMaxQueued = 10000;
 class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>,
                           public std::enable_shared_from_this<WatchStream> {
  public:
-  WatchStream(const Core& core, const v1::WatchJobsRequest& request)
-      : core_(core), request_(request) {}
+  WatchStream(const Core& core, Caller caller, const v1::WatchJobsRequest& request)
+      : core_(core), caller_(std::move(caller)), request_(request) {}
 
   void Start() {
     self_ = shared_from_this();
@@ -98,10 +98,11 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
     if (finished_) return;
     if (queue_.size() >= kMaxQueued) {
       const int64_t sent = queue_.front()->job().revision() - 1;
-      FinishLocked(
+      const absl::Status status =
           ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
-                            queue_.size(), sent));
-      return;
+                            queue_.size(), sent);
+      core_.audit->Refuse(caller_, "WatchJobs", "", status);
+      return FinishLocked(status);
     }
     queue_.push_back(message);
     all_ended_ = request_.until_ended() && running_.empty();
@@ -126,6 +127,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
   }
 
   const Core& core_;
+  const Caller caller_;
   const v1::WatchJobsRequest request_;
   std::shared_ptr<WatchStream> self_;
 
@@ -143,8 +145,8 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
 }  // namespace
 
 grpc::ServerWriteReactor<v1::WatchJobsResponse>* StartWatchStream(
-    const Core& core, const v1::WatchJobsRequest& request) {
-  auto stream = std::make_shared<WatchStream>(core, request);
+    const Core& core, Caller caller, const v1::WatchJobsRequest& request) {
+  auto stream = std::make_shared<WatchStream>(core, std::move(caller), request);
   stream->Start();
   return stream.get();
 }

@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "coordinator/audit_journal.h"
 #include "coordinator/core.h"
 #include "moe/v1/job_service.pb.h"
 
@@ -10,6 +11,6 @@ namespace moe::coordinator {
 
 // Starts a stream that owns itself until gRPC is done with it.
 grpc::ServerWriteReactor<v1::WatchJobsResponse>* StartWatchStream(
-    const Core& core, const v1::WatchJobsRequest& request);
+    const Core& core, Caller caller, const v1::WatchJobsRequest& request);
 
 }  // namespace moe::coordinator

@@ -1,7 +1,9 @@
 #include "coordinator/services/worker_service.h"
 
+#include <grpcpp/alarm.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -20,6 +22,11 @@ namespace {
 
 // Messages of one worker that may wait for the loop; more are left in gRPC's flow control.
 constexpr int kMaxUnhandled = 64;
+// Messages that a worker may leave unread; a stream that has more is ended, and the worker may open
+// another one.
+constexpr size_t kMaxUnread = 10'000;
+// How long a stream may be open before its worker says who it is.
+constexpr std::chrono::seconds kRegisterWithin{10};
 
 class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>,
                             public WorkerSession,
@@ -33,6 +40,10 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
 
   void Start() {
     self_ = shared_from_this();
+    register_by_.Set(std::chrono::system_clock::now() + kRegisterWithin,
+                     [self = self_](bool is_over) {
+                       if (is_over) self->EndUnlessRegistered();
+                     });
     StartRead(&incoming_);
   }
 
@@ -41,6 +52,12 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   void Send(const v1::SessionResponse& message) override {
     absl::MutexLock lock(&mutex_);
     if (finished_) return;
+    if (outgoing_.size() >= kMaxUnread) {
+      const absl::Status status =
+          ResourceExhausted("the worker has left {} messages unread", outgoing_.size());
+      core_.audit->Refuse(caller_, "Session", "", status);
+      return FinishLocked(status);
+    }
     outgoing_.push_back(message);
     Advance();
   }
@@ -85,6 +102,7 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   void OnCancel() override { End(Cancelled("the stream was cancelled")); }
 
   void OnDone() override {
+    register_by_.Cancel();
     core_.queue->Change([self = std::move(self_)](Turn&) { self->inbox_.Closed(self.get()); });
   }
 
@@ -93,11 +111,26 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   void Handle(Turn& turn, const v1::SessionRequest& message) {
     const absl::Status status = inbox_.Handle(turn, message, shared_from_this());
     if (message.has_register_()) {
+      register_by_.Cancel();
       core_.audit->Record(turn, caller_, "Session", message.register_().worker_id(), status);
     }
     if (status.ok()) return;
     spdlog::warn("session of worker='{}' ends: {}", inbox_.worker_id(), ToString(status));
     turn.After([self = shared_from_this(), status] { self->End(status); });
+  }
+
+  // On gRPC's thread. Under the lock nobody can finish the stream, without which it is not done,
+  // and until it is the loop is there.
+  void EndUnlessRegistered() {
+    absl::MutexLock lock(&mutex_);
+    if (finished_) return;
+    core_.queue->Change([self = shared_from_this()](Turn& turn) {
+      if (!self->inbox_.worker_id().empty()) return;
+      const absl::Status status = DeadlineExceeded(
+          "the session did not begin with register within {} s", kRegisterWithin.count());
+      self->core_.audit->Refuse(self->caller_, "Session", "", status);
+      turn.After([self, status] { self->End(status); });
+    });
   }
 
   void Handled() {
@@ -131,6 +164,7 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
   v1::SessionRequest incoming_;  // between StartRead and OnReadDone gRPC's
 
   SessionInbox inbox_;  // loop thread only
+  grpc::Alarm register_by_;
 
   absl::Mutex mutex_;
   std::deque<v1::SessionResponse> outgoing_ ABSL_GUARDED_BY(mutex_);

@@ -12,6 +12,7 @@
 #include "common/file.h"
 #include "common/status.h"
 #include "storage/rocks/log_tail.h"
+#include "storage/rocks/rocks_logger.h"
 
 namespace moe::storage {
 namespace {
@@ -26,8 +27,10 @@ rocksdb::DBOptions DatabaseOptions() {
   // A torn last record is a write that was never acknowledged; damage before it is an error.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   options.max_total_wal_size = 64 << 20;
-  options.keep_log_file_num = 4;
-  options.max_log_file_size = 4 << 20;
+  // RocksDB's own log file cannot be had: once the disk is full, its next line fails an assertion.
+  options.info_log = MakeRocksLogger();
+  // Who cannot write ends and says so. Nothing is tried again behind their back.
+  options.max_bgerror_resume_count = 0;
   options.max_background_jobs = 2;
   return options;
 }

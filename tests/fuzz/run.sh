@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Searches for inputs that break a reader: tests/fuzz/run.sh [SECONDS [TARGET...]]
 #
-# SECONDS per target (default 60); targets: gguf safetensors config tokenizer. Needs clang. New
+# SECONDS per target (default 60); targets: gguf safetensors config tokenizer request. Needs clang. New
 # inputs that reach new code go to build/fuzz/corpus/TARGET; a crash ends it, and the input is
 # printed. Add what was worth finding to tests/fuzz/corpus/TARGET.
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 seconds="${1:-60}"
 shift || true
-[ $# -gt 0 ] || set -- gguf safetensors config tokenizer
+[ $# -gt 0 ] || set -- gguf safetensors config tokenizer request
 
 build="${MOE_FUZZ_BUILD_DIR:-build/fuzz}"
 if [ ! -f "$build/build.ninja" ]; then

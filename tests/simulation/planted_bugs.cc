@@ -21,6 +21,12 @@ const std::vector<std::pair<PlantedBug, std::string>>& AllPlantedBugs() {
       {PlantedBug::kStartedTwice, "started-twice"},
       {PlantedBug::kAnyArtefactAccepted, "any-artefact-accepted"},
       {PlantedBug::kCommittedFolderRemoved, "committed-folder-removed"},
+      {PlantedBug::kQueueLimitIgnored, "queue-limit-ignored"},
+      {PlantedBug::kArrayLimitIgnored, "array-limit-ignored"},
+      {PlantedBug::kArrayProgressNotStored, "array-progress-not-stored"},
+      {PlantedBug::kDrainNotStored, "drain-not-stored"},
+      {PlantedBug::kLedgerEndNotStored, "ledger-end-not-stored"},
+      {PlantedBug::kAuditNotStored, "audit-not-stored"},
   };
   return all;
 }

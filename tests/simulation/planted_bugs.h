@@ -28,6 +28,12 @@ enum class PlantedBug {
   kStartedTwice,            // an order to start that is repeated starts a second process
   kAnyArtefactAccepted,     // what is on disk of an artefact is not checked
   kCommittedFolderRemoved,  // cleaning up takes what is in the catalogue along
+  kQueueLimitIgnored,       // the coordinator knows no limits of queues
+  kArrayLimitIgnored,       // nor how many elements of an array may run at once
+  kArrayProgressNotStored,  // which elements of an array are jobs already
+  kDrainNotStored,          // that a worker is drained
+  kLedgerEndNotStored,      // the last time of an attempt's slots
+  kAuditNotStored,          // who did what
 };
 
 // All but kNone, with their names on the command line.

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "coordinator/job_dependencies.h"
 #include "coordinator/job_spec.h"
 #include "coordinator/job_state.h"
 
@@ -36,6 +37,8 @@ void Promises::SubmitAnswered(const std::string& request_id,
 }
 
 void Promises::OnStart(const SimCoordinator::Core& core) {
+  slots_.OnStart(core);
+  books_.OnStart(core);
   CheckRevision(core);
   CheckSubmissions(core);
   CheckArtefacts(core);
@@ -43,6 +46,8 @@ void Promises::OnStart(const SimCoordinator::Core& core) {
 }
 
 void Promises::AfterTurn(const SimCoordinator::Core& core) {
+  slots_.AfterTurn(core);
+  books_.AfterTurn(core);
   CheckRevision(core);
   CheckSubmissions(core);
   CheckSlots(core);
@@ -76,7 +81,8 @@ void Promises::CheckSubmissions(const SimCoordinator::Core& core) {
                       StateName(state));
     }
     if (state != v1::JOB_STATE_SUCCEEDED) continue;
-    if (core.catalog->MadeBy(id).empty()) {
+    // What an array makes its elements make.
+    if (core.catalog->MadeBy(id).empty() && !coordinator::IsArray(record->job())) {
       world_->Violate("job {} succeeded and made nothing", id);
     }
     CheckSteps(core, record->job());
@@ -186,6 +192,7 @@ void Promises::CheckLog(const SimCoordinator::Core& core, const std::string& job
 }
 
 void Promises::AtEnd(const SimCoordinator::Core& core) {
+  books_.AtEnd(core);
   for (const std::string& id : jobs_) {
     const v1::Job& job = core.jobs->Find(id)->job();
     if (!IsEnded(job.state())) {

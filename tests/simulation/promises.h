@@ -9,16 +9,22 @@
 #include <vector>
 
 #include "moe/v1/job_service.pb.h"
+#include "tests/simulation/book_promises.h"
 #include "tests/simulation/sim_coordinator.h"
 #include "tests/simulation/sim_files.h"
 #include "tests/simulation/sim_worker.h"
+#include "tests/simulation/slot_promises.h"
 #include "tests/simulation/world.h"
 
 namespace moe::simulation {
 
 class Promises {
  public:
-  Promises(World* world, const SimFiles* files) : world_(world), files_(files) {}
+  Promises(World* world, const SimFiles* files)
+      : world_(world), files_(files), slots_(world), books_(world) {}
+
+  SlotPromises& slots() { return slots_; }
+  BookPromises& books() { return books_; }
 
   // Answers that users got.
   void SubmitAnswered(const std::string& request_id, const v1::SubmitPipelineResponse& answer);
@@ -49,6 +55,8 @@ class Promises {
 
   World* const world_;
   const SimFiles* const files_;
+  SlotPromises slots_;
+  BookPromises books_;
   std::map<std::string, std::vector<std::string>> answers_;  // request id -> job ids
   std::map<std::string, std::string> owners_;                // job id or pipeline id -> request id
   std::vector<std::string> jobs_;

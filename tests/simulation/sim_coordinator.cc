@@ -1,10 +1,12 @@
 #include "tests/simulation/sim_coordinator.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "common/status.h"
 #include "coordinator/job_state.h"
+#include "tests/simulation/agreeable_facts.h"
 
 namespace moe::simulation {
 
@@ -39,6 +41,20 @@ bool Forgets(PlantedBug bug, const Batch::Write& write) {
       return write.family == Family::kRanks && write.value.has_value();
     case PlantedBug::kDecisionNotStored:
       return write.family == Family::kSampler;
+    case PlantedBug::kArrayProgressNotStored: {
+      v1::JobRecord record;
+      return write.family == Family::kJobs && record.ParseFromString(*write.value) &&
+             record.next_array_index() > 0;
+    }
+    case PlantedBug::kDrainNotStored:
+      return write.family == Family::kWorkers;
+    case PlantedBug::kLedgerEndNotStored: {
+      v1::AttemptLedger ledger;
+      return write.family == Family::kLedgers && ledger.ParseFromString(*write.value) &&
+             ledger.closed();
+    }
+    case PlantedBug::kAuditNotStored:
+      return write.family == Family::kAudit;
     case PlantedBug::kAttemptNotDropped:
       return write.family == Family::kAttempts && !write.value.has_value();
     default:
@@ -100,8 +116,9 @@ struct SimCoordinator::Process final : coordinator::TurnQueue,
   std::unique_ptr<coordinator::Catalog> catalog;
   std::unique_ptr<coordinator::WorkerRegistry> workers;
   std::unique_ptr<coordinator::DomainSampler> sampler;
-  coordinator::QueueTree queue_tree;  // one queue
+  coordinator::QueueTree queue_tree;
   std::unique_ptr<coordinator::Supervisor> supervisor;
+  std::unique_ptr<coordinator::AuditJournal> audit;
   std::unique_ptr<coordinator::TurnRunner> runner;
   std::map<int64_t, std::shared_ptr<Stream>> streams;  // by the connection's id
   std::map<int64_t, std::shared_ptr<Connection>> connections;
@@ -112,7 +129,8 @@ struct SimCoordinator::Process final : coordinator::TurnQueue,
   int64_t deadline_generation = 0;
 
   Core core() const {
-    return {store.get(), jobs.get(), catalog.get(), sampler.get(), workers.get(), supervisor.get()};
+    return {store.get(),   jobs.get(),       catalog.get(), sampler.get(),
+            workers.get(), supervisor.get(), audit.get(),   &owner->clock_};
   }
 };
 
@@ -147,6 +165,7 @@ absl::Status SimCoordinator::TryStart() {
   process.owner = this;
   ++incarnation_;
   MOE_ASSIGN_OR_RETURN(process.store, storage::Store::Open({.path = "/store", .env = disk_.env()}));
+  process.queue_tree = SimQueues(!world_->Has(PlantedBug::kQueueLimitIgnored));
   process.jobs = std::make_unique<coordinator::JobTable>(process.store.get());
   process.catalog = std::make_unique<coordinator::Catalog>(process.store.get());
   process.workers =
@@ -165,16 +184,21 @@ absl::Status SimCoordinator::TryStart() {
                                      .file_work = process_.get(),
                                      .queue = process_.get(),
                                      .observer = process_.get(),
-                                     .queue_tree = &process.queue_tree});
+                                     .queue_tree = &process.queue_tree,
+                                     .look_up = [](const std::vector<v1::JobSpec>&) {
+                                       return std::make_shared<AgreeableFacts>();
+                                     }});
+  process.audit = std::make_unique<coordinator::AuditJournal>(
+      [process = process_.get()] { process->Change([](Turn&) {}); });
   process.runner = std::make_unique<coordinator::TurnRunner>(
-      &clock_,
-      coordinator::TurnRunner::Hooks{
-          .before_commit = [this](Turn& turn) { process_->supervisor->BeforeCommit(turn); },
-          .commit = [this](const Batch& batch) { return Commit(batch); }});
+      &clock_, coordinator::TurnRunner::Hooks{
+                   .before_commit = [this](Turn& turn) { BeforeCommit(turn); },
+                   .commit = [this](const Batch& batch) { return Commit(batch); }});
   MOE_RETURN_IF_ERROR(process.workers->Load(*process.store));
   MOE_RETURN_IF_ERROR(process.jobs->Load());
   MOE_RETURN_IF_ERROR(process.catalog->Load());
   MOE_RETURN_IF_ERROR(process.sampler->Load());
+  MOE_RETURN_IF_ERROR(process.audit->Load(*process.store));
   MOE_RETURN_IF_ERROR(process.supervisor->Load(clock_.UnixMillis(), clock_.MonotonicMillis()));
   observer_.on_start(process.core());
   return absl::OkStatus();
@@ -198,6 +222,14 @@ void SimCoordinator::Kill(Outage outage) {
   sends_left_ = -1;
   for (const auto& [id, connection] : connections) connection->EndByCoordinatorDeath();
   world_->time.After(world_->random.Between(200, 40'000), [this] { Start(); });
+}
+
+// As Server does it.
+void SimCoordinator::BeforeCommit(Turn& turn) {
+  process_->supervisor->BeforeCommit(turn);
+  process_->audit->BeforeCommit(turn);
+  const int64_t now = turn.monotonic_millis;
+  process_->supervisor->CountSlots(process_->workers->Count(now).slots, now);
 }
 
 absl::Status SimCoordinator::Commit(const Batch& batch) {
@@ -228,7 +260,8 @@ void SimCoordinator::RunTurn() {
     return Kill(DrawOutage());
   }
   observer_.after_turn(process.core());
-  const int64_t deadline = process.supervisor->NextDeadlineMillis();
+  const int64_t deadline =
+      std::min(process.supervisor->NextDeadlineMillis(), process.audit->NextDeadlineMillis());
   if (deadline == std::numeric_limits<int64_t>::max()) return;
   const int64_t generation = ++process.deadline_generation;
   world_->time.After(std::max<int64_t>(1, deadline - clock_.MonotonicMillis()),

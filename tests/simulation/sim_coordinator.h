@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
+#include "coordinator/audit_journal.h"
 #include "coordinator/catalog.h"
 #include "coordinator/job_table.h"
 #include "coordinator/sampler/domain_sampler.h"
@@ -34,6 +36,8 @@ class SimCoordinator {
     coordinator::DomainSampler* sampler = nullptr;
     coordinator::WorkerRegistry* workers = nullptr;
     coordinator::Supervisor* supervisor = nullptr;
+    coordinator::AuditJournal* audit = nullptr;
+    const Clock* clock = nullptr;
   };
   struct Observer {
     std::function<void(const Core&)> on_start;    // it has loaded what is durable
@@ -75,6 +79,7 @@ class SimCoordinator {
 
   absl::Status TryStart();
   Outage DrawOutage();
+  void BeforeCommit(coordinator::Turn& turn);
   absl::Status Commit(const storage::Batch& batch);
   void PlanTurn(int64_t delay_ms);
   void RunTurn();

@@ -4,7 +4,6 @@
 #include <rocksdb/file_system.h>
 
 #include <algorithm>
-#include <cstdarg>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -37,13 +36,6 @@ struct File {
 using Names = std::map<std::string, std::shared_ptr<File>>;
 // Names that get another file, or none, together or not at all.
 using NameChange = std::vector<std::pair<std::string, std::shared_ptr<File>>>;
-
-class SilentLogger final : public rocksdb::Logger {
- public:
-  using rocksdb::Logger::Logv;
-  void Logv(const char*, va_list) override {}
-  size_t GetLogFileSize() const override { return 0; }
-};
 
 void Apply(const NameChange& change, Names& names) {
   for (const auto& [name, file] : change) {
@@ -133,11 +125,6 @@ class SimDisk::FileSystem final : public rocksdb::FileSystem {
   }
   IOStatus GetTestDirectory(const IOOptions&, std::string* path, IODebugContext*) override {
     *path = "/test";
-    return IOStatus::OK();
-  }
-  IOStatus NewLogger(const std::string&, const IOOptions&, std::shared_ptr<rocksdb::Logger>* result,
-                     IODebugContext*) override {
-    *result = std::make_shared<SilentLogger>();
     return IOStatus::OK();
   }
   IOStatus GetAbsolutePath(const std::string& path, const IOOptions&, std::string* absolute,

@@ -60,8 +60,13 @@ class Simulation {
     }
     coordinator_.Start();
     for (const auto& worker : workers_) worker->StartDaemon();
-    users_.Begin(static_cast<int>(world_.random.Between(1, 5)),
-                 static_cast<int>(world_.random.Between(0, 12)), kTroubleMillis * 3 / 4);
+    std::vector<std::string> names;
+    for (const auto& worker : workers_) names.push_back(worker->id());
+    users_.Begin({.pipelines = static_cast<int>(world_.random.Between(1, 5)),
+                  .wishes = static_cast<int>(world_.random.Between(0, 12)),
+                  .drains = static_cast<int>(world_.random.Between(0, 6)),
+                  .workers = names},
+                 kTroubleMillis * 3 / 4);
     watcher_.Begin();
     faults_.Plan(static_cast<int>(world_.random.Between(0, 25)), kTroubleMillis);
     world_.time.After(kTroubleMillis, [this] {
@@ -91,7 +96,8 @@ class Simulation {
         all_ended &= record != nullptr && coordinator::IsEnded(record->job().state());
       }
       const bool quiet = registry_.alive().empty() && core.supervisor->attempts().all().empty();
-      if (!out_of_time && !(all_ended && quiet && users_.all_answered())) return;
+      const bool told = users_.all_answered() && watcher_.is_connected();
+      if (!out_of_time && !(all_ended && quiet && told)) return;
       if (!quiet) world_.Violate("ranks or attempts are left");
       promises_.AtEnd(core);
       watcher_.CheckComplete(core);

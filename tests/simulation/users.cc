@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/status.h"
+#include "tests/simulation/agreeable_facts.h"
 
 namespace moe::simulation {
 
@@ -12,21 +13,7 @@ using Core = SimCoordinator::Core;
 namespace {
 
 constexpr int64_t kPatienceMillis = 8000;
-
-// Every path is good, and no artefact is older than the simulation.
-class AgreeableFacts final : public coordinator::SpecFacts {
- public:
-  absl::StatusOr<coordinator::ModelFacts> ReadModel(const std::string&) const override {
-    return coordinator::ModelFacts{
-        .vocab_size = 49152, .intermediate_size = 1536, .context_length = 8192, .num_experts = 0};
-  }
-  bool HoldsModel(const std::string& path) const override { return path.ends_with(".gguf"); }
-  absl::Status CheckReadable(const std::string&, bool* is_empty) const override {
-    *is_empty = false;
-    return absl::OkStatus();
-  }
-  const v1::Artefact* FindArtefact(const std::string&) const override { return nullptr; }
-};
+constexpr char kUser[] = "someone";
 
 v1::JobSpec PrepareSpec(const std::string& name) {
   v1::JobSpec spec;
@@ -45,6 +32,13 @@ v1::JobSpec ConstructSpec(const std::string& name) {
   spec.set_name(name);
   spec.mutable_construct()->mutable_model()->set_path("/models/m.gguf");
   spec.mutable_construct()->set_method("independent-random");
+  return spec;
+}
+
+v1::JobSpec ArraySpec(const std::string& name, Random& random) {
+  v1::JobSpec spec = ConstructSpec(name);
+  spec.mutable_array()->set_size(static_cast<int32_t>(random.Between(2, 6)));
+  spec.mutable_array()->set_max_running(kMostElementsAtOnce);
   return spec;
 }
 
@@ -74,24 +68,33 @@ v1::JobSpec TrainSpec(const std::string& name, Random& random) {
 Users::Users(World* world, SimCoordinator* coordinator, Promises* promises)
     : world_(world), coordinator_(coordinator), promises_(promises) {}
 
-void Users::Begin(int pipelines, int wishes, int64_t within_ms) {
-  for (int i = 0; i < pipelines; ++i) {
+void Users::Begin(Plan plan, int64_t within_ms) {
+  workers_ = plan.workers;
+  for (int i = 0; i < plan.pipelines; ++i) {
     const std::string request_id = fmt::format("request-{}", ++submitted_);
     v1::SubmitPipelineRequest& request = unanswered_[request_id];
     request.set_request_id(request_id);
     const std::string name = fmt::format("run{}", submitted_);
     if (world_->random.OneIn(3)) {
       *request.add_jobs() = ConstructSpec(name);
+    } else if (world_->random.OneIn(3)) {
+      *request.add_jobs() = ArraySpec(name, world_->random);
     } else {
       *request.add_jobs() = PrepareSpec(name + "-data");
       *request.add_jobs() = ConstructSpec(name + "-moe");
       *request.add_jobs() = TrainSpec(name, world_->random);
     }
+    std::vector<std::string> queues = {"", "research/mistral", "production"};
+    const std::string queue = world_->random.Pick(queues);
+    for (v1::JobSpec& spec : *request.mutable_jobs()) spec.set_queue(queue);
     world_->time.After(world_->random.Between(0, within_ms),
                        [this, request_id] { Submit(request_id); });
   }
-  for (int i = 0; i < wishes; ++i) {
+  for (int i = 0; i < plan.wishes; ++i) {
     world_->time.After(world_->random.Between(0, within_ms), [this] { WishSomething(); });
+  }
+  for (int i = 0; i < plan.drains; ++i) {
+    world_->time.After(world_->random.Between(0, within_ms), [this] { DrainOrUndrain(); });
   }
 }
 
@@ -115,10 +118,15 @@ void Users::Submit(const std::string& request_id) {
 }
 
 void Users::Complete(const v1::SubmitPipelineRequest& request) {
-  const auto jobs = coordinator::CompletePipeline({request.jobs().begin(), request.jobs().end()},
-                                                  AgreeableFacts());
+  auto jobs = coordinator::CompletePipeline({request.jobs().begin(), request.jobs().end()},
+                                            AgreeableFacts());
   if (!jobs.ok()) {
     return world_->Violate("{} is refused: {}", request.request_id(), Message(jobs.status()));
+  }
+  if (world_->Has(PlantedBug::kArrayLimitIgnored)) {
+    for (coordinator::CompleteJob& job : *jobs) {
+      if (job.spec.has_array()) job.spec.mutable_array()->clear_max_running();
+    }
   }
   coordinator_->Change([this, request, jobs = *jobs](Turn& turn, const Core& core) {
     v1::SubmitPipelineResponse response;
@@ -126,7 +134,8 @@ void Users::Complete(const v1::SubmitPipelineRequest& request) {
     if (known.ok() && known->has_value()) {
       response = **known;
     } else {
-      response = core.jobs->Submit(turn, request, jobs, "someone");
+      response = core.jobs->Submit(turn, request, jobs, kUser);
+      Record(turn, core, "SubmitPipeline", response.pipeline_id(), absl::OkStatus());
       core.supervisor->Wake();
     }
     turn.After([this, request, response] { Answer(request, response); });
@@ -153,7 +162,7 @@ void Users::WishSomething() {
   switch (what) {
     case 0:
       return Ask(
-          job,
+          "CancelJob", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
             return core.supervisor->Cancel(turn, record, "enough");
           },
@@ -161,7 +170,7 @@ void Users::WishSomething() {
     case 1:
     case 2:
       return Ask(
-          job,
+          "HoldJob", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
             return core.supervisor->Hold(turn, record, "");
           },
@@ -169,7 +178,7 @@ void Users::WishSomething() {
     case 3:
     case 4:
       return Ask(
-          job,
+          "ReleaseJob", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
             return core.supervisor->Release(turn, record);
           },
@@ -177,54 +186,105 @@ void Users::WishSomething() {
     case 5:
     case 6:
       return Ask(
-          job,
+          "PreemptJob", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
             return core.supervisor->Preempt(turn, record, "");
           },
           nothing);
     case 7:
       return Ask(
-          job,
+          "PinWeights", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
-            return core.sampler->Pin(turn, record, "someone", {});
+            return core.sampler->Pin(turn, record, kUser, {});
           },
           nothing);
     case 8:
       return Ask(
-          job,
+          "UnpinWeights", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
             return core.sampler->Unpin(turn, record);
           },
           nothing);
     default:
       return Ask(
-          job,
+          "RollBackWeights", job,
           [](Turn& turn, v1::JobRecord& record, const Core& core) {
-            return core.sampler->RollBack(turn, record, "someone", 1);
+            return core.sampler->RollBack(turn, record, kUser, 1);
           },
           nothing);
   }
 }
 
-void Users::Ask(const std::string& job,
+void Users::Ask(const std::string& method, const std::string& job,
                 const std::function<absl::Status(Turn&, v1::JobRecord&, const Core&)>& wish,
                 const std::function<void()>& answered) {
-  coordinator_->Change([job, wish, answered](Turn& turn, const Core& core) {
+  coordinator_->Change([this, method, job, wish, answered](Turn& turn, const Core& core) {
     v1::JobRecord* record = core.jobs->Find(job);
     if (record == nullptr) return;  // Promises notices
-    if (wish(turn, *record, core).ok()) turn.After(answered);
+    const absl::Status status = wish(turn, *record, core);
+    Record(turn, core, method, job, status);
+    if (status.ok()) turn.After(answered);
+  });
+}
+
+// What is done and written down here is answered once both are durable.
+void Users::Record(Turn& turn, const Core& core, const std::string& method,
+                   const std::string& target, const absl::Status& status) {
+  core.audit->Record(turn, {.user = kUser, .peer = "ipv4:10.0.0.7:1"}, method, target, status);
+  if (!status.ok()) return;
+  turn.After([this, method, target] { promises_->books().ChangeAnswered(method, target); });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Drains: services/cluster_service.cc
+
+void Users::DrainOrUndrain() {
+  const std::string worker = world_->random.Pick(workers_);
+  if (world_->random.OneIn(3)) return Undrain(worker);
+  const bool stop_jobs = world_->random.OneIn(2);
+  world_->Note("somebody drains {}{}", worker, stop_jobs ? " and stops its jobs" : "");
+  const int64_t asked = promises_->slots().DrainAsked(worker);
+  coordinator_->Change([this, worker, stop_jobs, asked](Turn& turn, const Core& core) {
+    const absl::Status status = core.workers->Drain(turn, worker, "maintenance", kUser);
+    Record(turn, core, "DrainWorker", worker, status);
+    if (!status.ok()) return;  // it was never heard of
+    if (stop_jobs) StopJobsOn(turn, core, worker);
+    core.supervisor->Wake();
+    turn.After([this, worker, asked] { promises_->slots().DrainAnswered(worker, asked); });
+  });
+}
+
+void Users::StopJobsOn(Turn& turn, const Core& core, const std::string& worker) {
+  for (const std::string& attempt : core.workers->AttemptsOn(worker)) {
+    v1::JobRecord& record = *core.jobs->Find(attempt.substr(0, attempt.find('.')));
+    const bool runs = record.job().state() == v1::JOB_STATE_STARTING ||
+                      record.job().state() == v1::JOB_STATE_RUNNING;
+    if (!runs) continue;
+    const absl::Status status = core.supervisor->Preempt(turn, record, worker + " is drained");
+    if (!status.ok()) world_->Violate("{} cannot be stopped: {}", attempt, Message(status));
+  }
+}
+
+void Users::Undrain(const std::string& worker) {
+  world_->Note("somebody undrains {}", worker);
+  promises_->slots().UndrainAsked(worker);
+  coordinator_->Change([this, worker](Turn& turn, const Core& core) {
+    const absl::Status status = core.workers->Undrain(turn, worker);
+    Record(turn, core, "UndrainWorker", worker, status);
+    core.supervisor->Wake();
   });
 }
 
 void Users::ReleaseAll() {
   for (const std::string& job : promises_->jobs()) {
     Ask(
-        job,
+        "ReleaseJob", job,
         [](Turn& turn, v1::JobRecord& record, const Core& core) {
           return core.supervisor->Release(turn, record);
         },
         [] {});
   }
+  for (const std::string& worker : workers_) Undrain(worker);
 }
 
 }  // namespace moe::simulation

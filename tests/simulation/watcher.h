@@ -18,6 +18,8 @@ class Watcher {
 
   // Connects now, and again whenever the stream is gone.
   void Begin();
+  // Whether it has asked the coordinator that runs now for what it missed.
+  bool is_connected() const { return incarnation_ == coordinator_->incarnation(); }
   // That the store has no event that was not seen.
   void CheckComplete(const SimCoordinator::Core& core);
 

@@ -89,14 +89,15 @@ void AttemptRelay::RelayPulses() {
   const int64_t now = clock_->MonotonicMillis();
   attempts_->ForEachRank([&request, now](Attempt& attempt, Rank& rank) {
     if (!attempt.relayed || !rank.running()) return;
-    std::optional<RankLink::Pulse> said = rank.link.TakePulse();
+    std::optional<RankLink::Pulse> said = rank.link.TakePulse(now);
     if (!said.has_value()) return;
     v1::RankPulse& pulse = *request.mutable_pulses()->add_pulses();
     *pulse.mutable_attempt() = attempt.Ref();
     pulse.set_rank(rank.number);
     pulse.set_done(said->done);
     pulse.set_phase(std::move(said->phase));
-    pulse.set_for_millis(now - said->said_ms);
+    pulse.set_for_millis(now - said->since_ms);
+    pulse.set_silent(said->silent);
   });
   if (request.has_pulses()) Send(std::move(request));
 }

@@ -16,6 +16,8 @@ namespace {
 
 // A rank that reads nothing for this long a queue is disconnected; it hears all of it again later.
 constexpr size_t kMaxOutgoingBytes = 4 * kMaxRunLineBytes;
+// Ranks say every second what they are at.
+constexpr int64_t kSilentMs = 3000;
 
 std::string LeaseLine(int64_t until_ms) {
   return Json{{"type", "lease"}, {"until_monotonic_ms", until_ms}}.dump();
@@ -39,6 +41,7 @@ void RankLink::TryConnect() {
   }
   connection_ = *std::move(connection);
   incoming_ = LineBuffer(kMaxRunLineBytes);
+  pulse_heard_ms_.reset();
   if (lease_until_ms_.has_value()) Queue(LeaseLine(*lease_until_ms_));
   for (const std::string& command : commands_) Queue(command);
   if (!stop_reason_.empty()) Queue(StopLine(stop_reason_));
@@ -71,13 +74,29 @@ void RankLink::HandleLine(const std::string& line, int64_t now_ms) {
   }
   JsonReader reader(*json, "the line");
   if (reader.String("type") != "pulse") return;
-  Pulse pulse{.done = reader.Int("done"), .phase = reader.String("phase"), .said_ms = now_ms};
-  if (reader.status().ok()) {
-    pulse_ = std::move(pulse);
-    pulse_is_new_ = true;
-  } else {
+  Pulse pulse{.done = reader.Int("done"), .phase = reader.String("phase"), .since_ms = now_ms};
+  if (!reader.status().ok()) {
     spdlog::warn("{}: ignored a pulse: {}", socket_path_, Message(reader.status()));
+    return;
   }
+  pulse_heard_ms_ = now_ms;
+  const bool goes_on =
+      pulse_.has_value() && pulse_->done == pulse.done && pulse_->phase == pulse.phase;
+  if (goes_on && !pulse_->silent) return;
+  if (goes_on) pulse.since_ms = pulse_->since_ms;
+  pulse_ = std::move(pulse);
+  pulse_is_new_ = true;
+}
+
+std::optional<RankLink::Pulse> RankLink::TakePulse(int64_t now_ms) {
+  if (connected() && !pulse_heard_ms_.has_value()) pulse_heard_ms_ = now_ms;
+  const bool silent = connected() && now_ms - *pulse_heard_ms_ >= kSilentMs;
+  if (silent && !(pulse_.has_value() && pulse_->silent)) {
+    if (!pulse_.has_value()) pulse_ = Pulse{.since_ms = now_ms};
+    pulse_->silent = true;
+    pulse_is_new_ = true;
+  }
+  return std::exchange(pulse_is_new_, false) ? pulse_ : std::nullopt;
 }
 
 void RankLink::Close() {

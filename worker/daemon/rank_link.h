@@ -33,12 +33,11 @@ class RankLink {
   struct Pulse {
     int64_t done = 0;
     std::string phase;
-    int64_t said_ms = 0;
+    int64_t since_ms = 0;
+    bool silent = false;  // it should have said so again, and has not: its process does not run
   };
-  // The newest, where it has said something since it was last taken.
-  std::optional<Pulse> TakePulse() {
-    return std::exchange(pulse_is_new_, false) ? pulse_ : std::nullopt;
-  }
+  // The newest, where anything of it has changed since it was last taken.
+  std::optional<Pulse> TakePulse(int64_t now_ms);
   // Whoever took it has lost it.
   void RepeatPulse() { pulse_is_new_ = pulse_.has_value(); }
   void Close();
@@ -59,6 +58,7 @@ class RankLink {
   LineBuffer incoming_{kMaxRunLineBytes};
   std::string outgoing_;
   std::optional<Pulse> pulse_;
+  std::optional<int64_t> pulse_heard_ms_;  // on this connection
   bool pulse_is_new_ = false;
   std::optional<int64_t> lease_until_ms_;
   std::string stop_reason_;            // empty: none

@@ -268,6 +268,17 @@ TEST_F(DaemonTest, LeaseNotRenewed_RankStopsByItselfAndItsLastWordArrivesLater) 
   EXPECT_EQ(coordinator_->Received(1).reports.back().stopped().cause(), v1::CAUSE_LEASE_EXPIRED);
 }
 
+TEST_F(DaemonTest, AnswerToAnOldHeartbeatComesAgain_RenewsNothing) {
+  StartCoordinator({.lease_ttl_ms = 600, .heartbeat_interval_ms = 50});
+  StartDaemon();
+  coordinator_->Start(1, {{{"get", "never"}}});
+  const worker::RankProcess rank = Watch(RankPid(1));
+  coordinator_->ReplayHeartbeatAcks();
+  EXPECT_TRUE(WaitForEnd(rank));
+  WaitForExit(1);
+  EXPECT_EQ(coordinator_->Received(1).reports.back().stopped().cause(), v1::CAUSE_LEASE_EXPIRED);
+}
+
 TEST_F(DaemonTest, LeaseRenewed_RankOutlivesManyTerms) {
   StartCoordinator({.lease_ttl_ms = 400, .heartbeat_interval_ms = 20});
   StartDaemon();

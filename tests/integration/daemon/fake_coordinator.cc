@@ -39,6 +39,11 @@ void FakeCoordinator::SetAcknowledging(bool acknowledging) {
   acknowledging_ = acknowledging;
 }
 
+void FakeCoordinator::ReplayHeartbeatAcks() {
+  absl::MutexLock lock(&mutex_);
+  replaying_ = true;
+}
+
 void FakeCoordinator::SetSilent(bool silent) {
   absl::MutexLock lock(&mutex_);
   silent_ = silent;
@@ -101,7 +106,8 @@ v1::SessionResponse FakeCoordinator::Handle(const v1::SessionRequest& message) {
   v1::SessionResponse response;
   if (message.has_register_()) return HandleRegister(message.register_());
   if (message.has_heartbeat()) {
-    response.mutable_heartbeat_ack()->set_seq(message.heartbeat().seq());
+    if (!replaying_) acknowledged_heartbeat_ = message.heartbeat().seq();
+    response.mutable_heartbeat_ack()->set_seq(acknowledged_heartbeat_);
   } else if (message.has_reports()) {
     const v1::ReportBatch& batch = message.reports();
     ReceivedRank& rank = ranks_[batch.attempt().attempt()];

@@ -42,6 +42,8 @@ class FakeCoordinator final : public v1::WorkerService::Service {
 
   // Reports are taken and not acknowledged.
   void SetAcknowledging(bool acknowledging);
+  // Heartbeats are answered, each with the answer to the last one before this.
+  void ReplayHeartbeatAcks();
   // Sessions are accepted, heard, and not answered; ends the one that is open.
   void SetSilent(bool silent);
   // As after a crash: what was not acknowledged is gone.
@@ -83,6 +85,8 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   grpc::ServerContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool acknowledging_ ABSL_GUARDED_BY(mutex_) = true;
   bool silent_ ABSL_GUARDED_BY(mutex_) = false;
+  bool replaying_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t acknowledged_heartbeat_ ABSL_GUARDED_BY(mutex_) = 0;
   int sessions_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::string> registered_ ABSL_GUARDED_BY(mutex_);
   std::map<int, ReceivedRank> ranks_ ABSL_GUARDED_BY(mutex_);  // by attempt

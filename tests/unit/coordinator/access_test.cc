@@ -37,7 +37,8 @@ class AccessTest : public testing::Test {
     return token;
   }
 
-  Access access_{{}, [](const Caller&, const std::string&, const absl::Status&) {}};
+  Access access_{
+      {}, [](const Caller&, const std::string&, const absl::Status&) {}, [](const std::string&) {}};
   std::vector<storage::Batch::Write> writes_;
 };
 

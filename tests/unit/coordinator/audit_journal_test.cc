@@ -116,6 +116,26 @@ TEST_F(AuditJournalTest, RefusalsOfTooManyKinds_AreOneKind) {
   EXPECT_EQ(others, 50);
 }
 
+TEST_F(AuditJournalTest, FloodOfDifferentRefusals_DoesNotFillTheDiskAndLosesNoCount) {
+  constexpr int kRounds = 8;
+  constexpr int kUsers = AuditJournal::kMaxKinds;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int i = 0; i < kUsers; ++i) Deny(fmt::format("user-{}", i));
+    Commit();
+    now_ += AuditJournal::kSummaryMillis;
+  }
+  EXPECT_LE(Entries().size(),
+            AuditJournal::kMaxEntriesAtOnce + now_ / AuditJournal::kMillisPerEntry);
+  // The flood is over: what waited is written when there is room, and all of it is counted.
+  for (int i = 0; i < 2 * kUsers && now_ != std::numeric_limits<int64_t>::max(); ++i) {
+    Commit();
+    now_ = journal_->NextDeadlineMillis();
+  }
+  int64_t refusals = 0;
+  for (const v1::AuditEntry& entry : Entries()) refusals += entry.count();
+  EXPECT_EQ(refusals, kRounds * kUsers);
+}
+
 TEST_F(AuditJournalTest, WhatACallerSends_IsCut) {
   const std::string long_text(100'000, 'x');
   journal_->Refuse({.user = "mallory"}, "CancelJob", long_text, NotFound("{}", long_text));

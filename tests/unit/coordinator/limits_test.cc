@@ -39,13 +39,14 @@ class LimitsTest : public CoreFixture {
     report.mutable_step()->set_step_seconds(seconds);
     Report(rank, report);
   }
-  void Pulse(const RankOutbox& rank, int64_t done, const std::string& phase) {
+  void Pulse(const RankOutbox& rank, int64_t done, const std::string& phase, bool silent = false) {
     v1::RankPulses pulses;
     v1::RankPulse& pulse = *pulses.add_pulses();
     *pulse.mutable_attempt() = RefOf(rank);
     pulse.set_rank(rank.rank);
     pulse.set_done(done);
     pulse.set_phase(phase);
+    pulse.set_silent(silent);
     queue_->Change([&](Turn& turn) { supervisor_->OnPulses(turn, rank.worker, pulses); });
   }
 };
@@ -135,7 +136,7 @@ TEST_F(LimitsTest, AHungRank_IsNamedKilledAndReplacedWithinTenStepsAndFiveSecond
   EXPECT_LT(waited, 10 * 500 + 5000);
   EXPECT_GT(waited, 3 * 500) << "a slow step is no standstill";
   EXPECT_EQ(Job("j1").cause(), v1::CAUSE_HUNG);
-  EXPECT_THAT(Job("j1").reason(), HasSubstr("rank 1 on w2 stands still after step 5 ('step')"));
+  EXPECT_THAT(Job("j1").reason(), HasSubstr("rank 1 on w2 stands still, after step 5 in 'step'"));
   EXPECT_EQ(Sent("w2", Kind::kStop).back().stop().grace_ms(), 0);
   Exited(zero, -1, 9);
   Exited(one, -1, 9);
@@ -148,6 +149,29 @@ TEST_F(LimitsTest, AHungRank_IsNamedKilledAndReplacedWithinTenStepsAndFiveSecond
   Heartbeat("w2");
   Advance(1000);
   EXPECT_EQ(State("j1"), v1::JOB_STATE_STARTING);
+}
+
+TEST_F(LimitsTest, ARankWhoseProcessStopped_IsNamedThoughItLastSaidThatItWaits) {
+  Connect("w1", 2);
+  Submit1(Training("train", 2));
+  RankOutbox zero{.worker = "w1", .job = "j1"}, one{.worker = "w1", .job = "j1", .rank = 1};
+  Started(zero);
+  Started(one);
+  for (int64_t step = 1; step <= 5; ++step) {
+    Advance(500);
+    StepOf(zero, step, 0.5);
+  }
+  Pulse(zero, 5, "waits for the other ranks");
+  Pulse(one, 5, "waits for the other ranks");
+  Pass("w1", 20'000);
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_RUNNING) << "all wait: that is the network";
+  Pulse(one, 5, "checkpoint");
+  Pass("w1", 20'000);
+  EXPECT_EQ(State("j1"), v1::JOB_STATE_RUNNING) << "a checkpoint takes the time that it takes";
+  Pulse(one, 5, "checkpoint", /*silent=*/true);
+  Advance(1);
+  EXPECT_EQ(Job("j1").cause(), v1::CAUSE_HUNG);
+  EXPECT_THAT(Job("j1").reason(), HasSubstr("rank 1 on w1 stands still, its process does not run"));
 }
 
 TEST_F(LimitsTest, ACheckpointOrRanksThatSayNothing_AreNoStandstill) {
