@@ -36,7 +36,15 @@ target_compile_options(moe_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter
     -Wno-missing-field-initializers -Werror=return-type -Werror=switch
     -fno-omit-frame-pointer>)
+# GCC collects its garbage less often: a tenth of its time for some hundred megabytes.
+target_compile_options(moe_flags INTERFACE
+    $<$<COMPILE_LANG_AND_ID:CXX,GNU>:--param=ggc-min-expand=200 --param=ggc-min-heapsize=400000>)
 target_include_directories(moe_flags INTERFACE "${CMAKE_SOURCE_DIR}")
+if(CMAKE_UNITY_BUILD)
+  # GCC takes a file that another one includes for a header.
+  target_compile_options(moe_flags INTERFACE
+      $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+endif()
 if(MOE_SANITIZE)
   target_compile_options(moe_flags INTERFACE
       $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${MOE_SANITIZE} -fno-sanitize-recover=all>)

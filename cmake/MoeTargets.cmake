@@ -2,7 +2,12 @@
 # moe_program(NAME SRCS main.cc ... DEPS ...)  an executable in build/PRESET/bin
 # moe_test(NAME SRCS a_test.cc ... DEPS ... [LABELS unit] [TIMEOUT seconds])
 # Each uses the precompiled header of what it links (MoePrecompiled.cmake). The tests' own code is
-# not optimised: what they test is, and they compile faster.
+# not optimised: what they test is, and they compile faster. Where everything is built to be run once,
+# they have no line numbers either.
+set(moe_test_options -O0)
+if(CMAKE_UNITY_BUILD AND NOT MOE_SANITIZE)
+  list(APPEND moe_test_options -g0)
+endif()
 
 function(moe_library name)
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
@@ -28,7 +33,7 @@ function(moe_test name)
   endif()
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE moe_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
-  target_compile_options(${name} PRIVATE -O0)
+  target_compile_options(${name} PRIVATE ${moe_test_options})
   moe_precompile(${name} _test ${ARG_DEPS})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests"
                                            UNITY_BUILD OFF)
