@@ -249,6 +249,10 @@ def middle(results, key):
     return statistics.median(result[key] for result in results)
 
 
+def say(text):
+    print(f"train-step: {text}", file=sys.stderr, flush=True)
+
+
 def check_equal(ours, theirs, dtype):
     tolerance = 1e-3 if dtype == "fp32" else 2e-2
     for what in ("loss", "norm"):
@@ -282,6 +286,7 @@ class Bench:
         self.ours.stop()
 
     def limits(self):
+        say(f"our steps, and products of their shapes, {self.rounds} rounds")
         self.fractions, self.expert_fractions, self.mine = [], [], []
         for _ in range(self.rounds):
             self.peak = self.ours.ask("peak")
@@ -295,6 +300,7 @@ class Bench:
 
     def against(self, name, variants):
         """Steps of ours and of the peer in turn; the fastest of its variants."""
+        say(f"beside {name}, {self.rounds + 1} steps for each of {', '.join(variants)}")
         medians = {}
         try:
             peer = Program(name, [sys.executable, __file__, "--serve", name, self.folder,
@@ -320,6 +326,7 @@ class Bench:
                     break
                 continue
             self.peers[label] = results
+            say(f"{label}: {middle(results, 'seconds'):.1f} s a step")
             self.speedups[label] = statistics.median(ratios)
             medians[variant] = middle(results, "seconds")
         peer.stop()
