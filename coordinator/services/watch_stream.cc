@@ -13,8 +13,9 @@
 namespace moe::coordinator {
 namespace {
 
-// A client that is this many messages behind is cut off, with the revision to go on from.
-constexpr size_t kMaxQueued = 10000;
+// A client that is this many messages behind, beside those that it asked for when it came, is cut
+// off with the revision to go on from.
+constexpr size_t kMaxBehind = 10000;
 
 // Messages come from the loop's thread, writes are driven by gRPC's threads. The stream stays alive
 // through `self_` until OnDone; the loop holds weak pointers.
@@ -87,6 +88,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
     });
     absl::MutexLock lock(&mutex_);
     queue_.insert(queue_.end(), changes->begin(), changes->end());
+    max_queued_ = queue_.size() + kMaxBehind;
     all_ended_ = request_.until_ended() && running_.empty();
     Advance();
   }
@@ -96,7 +98,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
     if (IsEnded(message->job().state())) running_.erase(*ParseJobId(message->job().job_id()));
     absl::MutexLock lock(&mutex_);
     if (finished_) return;
-    if (queue_.size() >= kMaxQueued) {
+    if (queue_.size() >= max_queued_) {
       const int64_t sent = queue_.front()->job().revision() - 1;
       const absl::Status status =
           ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
@@ -137,6 +139,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
 
   absl::Mutex mutex_;
   std::deque<JobTable::WatchMessage> queue_ ABSL_GUARDED_BY(mutex_);
+  size_t max_queued_ ABSL_GUARDED_BY(mutex_) = 0;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool all_ended_ ABSL_GUARDED_BY(mutex_) = false;

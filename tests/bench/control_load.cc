@@ -2,6 +2,7 @@
 // the coordinator, measured or recorded.
 //
 //   control_load ENDPOINT submit CLIENTS JOBS PREFIX TOKENIZER TEXT   a call for each job
+//   control_load ENDPOINT array JOBS PREFIX TOKENIZER TEXT             one call for all
 //   control_load ENDPOINT list PAGES                                  pages of 100, in order
 //   control_load ENDPOINT dump                                        every job
 //   control_load ENDPOINT await                                       until every job has ended
@@ -75,8 +76,7 @@ struct Inputs {
   std::string text;
 };
 
-void SubmitOne(v1::JobService::Stub& stub, const Inputs& inputs, int number) {
-  const std::string name = fmt::format("{}-{}", inputs.prefix, number);
+v1::SubmitPipelineRequest RequestFor(const Inputs& inputs, const std::string& name) {
   v1::SubmitPipelineRequest request;
   request.set_request_id(name);
   v1::JobSpec& job = *request.add_jobs();
@@ -85,7 +85,10 @@ void SubmitOne(v1::JobService::Stub& stub, const Inputs& inputs, int number) {
   v1::DomainInput& domain = *job.mutable_prepare()->add_domains();
   domain.set_name("text");
   domain.add_paths(inputs.text);
+  return request;
+}
 
+void SubmitOne(v1::JobService::Stub& stub, const v1::SubmitPipelineRequest& request) {
   const auto start = SteadyClock::now();
   const int64_t sent = UnixNanos();
   while (true) {
@@ -94,8 +97,8 @@ void SubmitOne(v1::JobService::Stub& stub, const Inputs& inputs, int number) {
     v1::SubmitPipelineResponse answer;
     const grpc::Status status = stub.SubmitPipeline(&context, request, &answer);
     if (status.ok()) {
-      Print(fmt::format("ack {} {} {} {:.6f}\n", name, answer.jobs(0).job_id(), sent,
-                        SecondsSince(start)));
+      Print(fmt::format("ack {} {} {} {:.6f}\n", request.request_id(), answer.jobs(0).job_id(),
+                        sent, SecondsSince(start)));
       return;
     }
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
@@ -112,11 +115,19 @@ void Submit(const std::string& endpoint, int clients, int jobs, const Inputs& in
   for (int client = 0; client < clients; ++client) {
     threads.emplace_back([&, client] {
       const auto stub = Connect(endpoint, client);
-      for (int number = next++; number < jobs; number = next++) SubmitOne(*stub, inputs, number);
+      for (int number = next++; number < jobs; number = next++) {
+        SubmitOne(*stub, RequestFor(inputs, fmt::format("{}-{}", inputs.prefix, number)));
+      }
     });
   }
   for (std::thread& thread : threads) thread.join();
   Print(fmt::format("submitted {} {:.6f}\n", jobs, SecondsSince(start)));
+}
+
+void SubmitArray(const std::string& endpoint, int jobs, const Inputs& inputs) {
+  v1::SubmitPipelineRequest request = RequestFor(inputs, inputs.prefix);
+  request.mutable_jobs(0)->mutable_array()->set_size(jobs);
+  SubmitOne(*Connect(endpoint, 0), request);
 }
 
 v1::ListJobsResponse ListPage(v1::JobService::Stub& stub, int size, const std::string& token) {
@@ -220,6 +231,8 @@ int Main(const std::vector<std::string>& words) {
   const auto number = [&](size_t i) { return std::atoi(words[i].c_str()); };
   if (command == "submit" && words.size() == 7) {
     Submit(words[0], number(2), number(3), {words[4], words[5], words[6]});
+  } else if (command == "array" && words.size() == 6) {
+    SubmitArray(words[0], number(2), {words[3], words[4], words[5]});
   } else if (command == "list" && words.size() == 3) {
     List(words[0], number(2));
   } else if (command == "dump" && words.size() == 2) {

@@ -20,7 +20,7 @@ queues:
 """
 
 
-def long_job(cluster, steps=2000):
+def long_job(cluster, steps=1_000_000):
     """prepare, construct and a training run that does not end by itself within a test."""
     model = tiny.write_model(cluster.root / "dense")
     corpus = tiny.write_corpus(cluster.root / "corpus")

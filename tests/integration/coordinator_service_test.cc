@@ -449,6 +449,39 @@ TEST_F(CoordinatorServiceTest, Shutdown_EndsOpenStreams) {
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
+TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn) {
+  v1::SubmitPipelineResponse submitted;
+  ASSERT_TRUE(Submit(Pipeline("first"), &submitted).ok());
+  v1::WatchJobsRequest request;
+  v1::WatchJobsResponse message;
+  grpc::ClientContext sleepy;
+  auto stream = jobs_->WatchJobs(&sleepy, request);
+  ASSERT_TRUE(stream->Read(&message));
+  // More than the 10,000 that may wait for a watcher and the few that fit into the connection.
+  for (int i = 0; i < 12; ++i) {
+    v1::SubmitPipelineRequest many = Pipeline(fmt::format("many-{}", i));
+    for (int j = 1; j < 1000; ++j) {
+      *many.add_jobs() = many.jobs(0);
+      many.mutable_jobs(j)->set_name(fmt::format("corpus-{}", j));
+    }
+    const grpc::Status status = Submit(many, &submitted);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+  while (stream->Read(&message)) {
+  }
+  const grpc::Status status = stream->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+  const int64_t seen = message.job().revision();
+  EXPECT_THAT(status.error_message(),
+              HasSubstr(fmt::format("watch again with from_revision={}", seen)));
+  grpc::ClientContext awake;
+  request.set_from_revision(seen);
+  stream = jobs_->WatchJobs(&awake, request);
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_EQ(message.job().revision(), seen + 1);
+  awake.TryCancel();
+}
+
 TEST_F(CoordinatorServiceTest, BadOptions_AreRefusedWithTheFlagToChange) {
   const auto refused = [&](const std::function<void(Server::Options&)>& change) {
     Server::Options options = Options();

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 
 #include "common/file.h"
 #include "common/philox.h"
@@ -81,8 +82,17 @@ class PrepareResumeTest : public testing::Test {
                           .job_id = "j1",
                           .attempt = 1},
                          {.threads = 2, .batch_bytes = 1500, .checkpoint_bytes = 3000}, observer);
-      if (!result.ok()) std::ofstream(folder_.File("error")) << Message(result.status());
-      const bool complete = result.ok() && observer.last.bytes == observer.last.total_bytes;
+      if (!result.ok()) {
+        std::ofstream(folder_.File("error")) << Message(result.status());
+        // The disk may be what failed.
+        std::cerr << name << ": " << Message(result.status()) << std::endl;
+      }
+      const PrepareProgress& last = observer.last;
+      const bool complete = result.ok() && last.bytes == last.total_bytes;
+      if (result.ok() && !complete) {
+        std::cerr << name << ": finished at " << last.bytes << " of " << last.total_bytes
+                  << std::endl;
+      }
       ::_exit(complete ? 0 : 100);
     }
     int status = 0;
