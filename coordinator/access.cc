@@ -209,7 +209,7 @@ grpc::Status Access::Process(const InputMetadata& metadata, grpc::AuthContext* c
   return ToGrpc(status);
 }
 
-Caller Access::CallerOf(const grpc::CallbackServerContext& context) const {
+Caller Access::CallerOf(const grpc::ServerContextBase& context) const {
   Caller caller = OfCertificate(*context.auth_context());
   // Whoever came in with a certificate alone has no token.
   (void)Identify(Value(context.client_metadata(), "authorization"), &caller);

@@ -49,7 +49,7 @@ class Access final : public grpc::AuthMetadataProcessor {
   std::vector<v1::Token> List() const;
 
   // The caller of an RPC that the gate has let in, but for the address.
-  Caller CallerOf(const grpc::CallbackServerContext& context) const;
+  Caller CallerOf(const grpc::ServerContextBase& context) const;
 
   // The gate. Quick, so gRPC need not hand it to another thread.
   bool IsBlocking() const override { return false; }

@@ -69,8 +69,8 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
       rpc_requests_(list_.Counter("moe_rpc_requests_total", "RPCs by method and status code.")),
       admitted_(list_.Counter("moe_rpc_admitted_total",
                               "RPCs that certificate, token and role allow, by method. Those that "
-                              "never come to moe_rpc_requests_total were too large, broke off, or "
-                              "have not come yet.")),
+                              "never come to moe_rpc_requests_total were too large or have not "
+                              "come yet.")),
       handshake_failures_(list_.Counter(
           "moe_rpc_handshake_failures_total",
           "Connections that ended before their first call, by reason: no_certificate, "

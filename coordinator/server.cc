@@ -27,12 +27,14 @@
 #include "coordinator/services/access_service.h"
 #include "coordinator/services/artefact_service.h"
 #include "coordinator/services/audit_service.h"
+#include "coordinator/services/caller.h"
 #include "coordinator/services/cluster_service.h"
 #include "coordinator/services/job_service.h"
 #include "coordinator/services/look_up.h"
 #include "coordinator/services/sampler_service.h"
 #include "coordinator/services/worker_service.h"
 #include "coordinator/transport_watch.h"
+#include "coordinator/unreadable_requests.h"
 
 namespace moe::coordinator {
 namespace {
@@ -359,6 +361,14 @@ class Server::Impl {
     audit_->Refuse({}, "Handshake", "", failed.why);
   }
 
+  // On gRPC's threads.
+  void OnUnreadable(const grpc::ServerContextBase& context, const std::string& method) {
+    const absl::Status status =
+        InvalidArgument("the request is not what {} takes, or broke off", method);
+    metrics_.OnRpc(method, CodeName(status));
+    audit_->Refuse(CallerOf(core_, context), method, "", status);
+  }
+
   void StartLoop() {
     loop_->Start({
         .before_commit =
@@ -429,6 +439,11 @@ class Server::Impl {
     builder.RegisterService(worker_service_.get());
     builder.RegisterService(access_service_.get());
     builder.RegisterService(audit_service_.get());
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
+        interceptors;
+    interceptors.push_back(std::make_unique<UnreadableRequests>(
+        [this](const auto& context, const auto& method) { OnUnreadable(context, method); }));
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
     // Two coordinators must not share a port, each getting half of the connections.

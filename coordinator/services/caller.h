@@ -13,7 +13,7 @@
 namespace moe::coordinator {
 
 // Where nobody is asked who they are, only the address.
-inline Caller CallerOf(const Core& core, const grpc::CallbackServerContext& context) {
+inline Caller CallerOf(const Core& core, const grpc::ServerContextBase& context) {
   Caller caller = core.access == nullptr ? Caller() : core.access->CallerOf(context);
   caller.peer = context.peer();
   return caller;

@@ -99,7 +99,8 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
     absl::MutexLock lock(&mutex_);
     if (finished_) return;
     if (queue_.size() >= max_queued_) {
-      const int64_t sent = queue_.front()->job().revision() - 1;
+      // One that is being written comes before the status.
+      const int64_t sent = queue_.front()->job().revision() - (writing_ ? 0 : 1);
       const absl::Status status =
           ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
                             queue_.size(), sent);

@@ -1,4 +1,5 @@
 """Wrong input is refused before anything starts, naming value, limit and fix."""
+import contextlib
 import json
 import os
 import pathlib
@@ -181,45 +182,65 @@ class BadPlaceTest(unittest.TestCase):
 
 
 class FullDiskTest(unittest.TestCase):
-    """A checkpoint that does not fit: the run goes on, the failure is reported, nothing is half visible."""
+    """The artefact root is a real file system, a small one."""
 
-    def test_disk_full_while_writing_a_checkpoint(self):
+    @contextlib.contextmanager
+    def cluster_on(self, size):
         if os.geteuid() != 0:
             self.skipTest("needs root to mount a small file system")
         with Cluster() as cluster:
             cluster.artefacts.mkdir()
-            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", cluster.artefacts],
+            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", cluster.artefacts],
                                      capture_output=True, text=True)
             if mounted.returncode != 0:
                 self.skipTest(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
             try:
-                model = tiny.write_model(cluster.root / "dense")
-                corpus = tiny.write_corpus(cluster.root / "corpus")
                 cluster.start()
-                text = tiny.pipeline(model, corpus, steps=400, interval=20, keep=1)
-                cluster.submit(text.split("  - name: train")[0], "--wait")
-                filler = cluster.artefacts / "filler"
-                free = shutil.disk_usage(cluster.artefacts).free
-                filler.write_bytes(b"\0" * (free - 300_000))
-                train = text[:text.index("jobs:")] + "jobs:\n" + text[text.index("  - name: train"):].split(
-                    "  - name: evaluate")[0]
-                cluster.submit(train)
-                wait_for(lambda: "heckpoint" in cluster.moectl("job", "events", "train").stdout and
-                         len(cluster.steps("train")) > 25, "the failed checkpoint to be reported", 60)
-                self.assertEqual(cluster.state("train"), "RUNNING")
-                shown = json.loads(cluster.moectl("artefact", "list", "-o", "json").stdout)["artefacts"]
-                self.assertEqual([a for a in shown if a["kind"] == "ARTEFACT_KIND_CHECKPOINT"], [])
-                filler.unlink()
-                cluster.wait("train")
-                steps = [s for s, *_ in cluster.losses("train")]
-                self.assertEqual(steps, list(range(1, 401)))
-                for manifest in cluster.artefacts.glob("checkpoint/*/*"):
-                    self.assertTrue((manifest / "manifest.json").exists(), manifest)
+                yield cluster
             finally:
                 for name in list(cluster.processes):
                     cluster.kill(name)
                 cluster.kill_ranks()
                 subprocess.run(["umount", "-l", cluster.artefacts], check=False)
+
+    def test_checkpoint_that_does_not_fit(self):
+        """The run goes on, the failure is reported, nothing is half visible."""
+        with self.cluster_on("12m") as cluster:
+            model = tiny.write_model(cluster.root / "dense")
+            corpus = tiny.write_corpus(cluster.root / "corpus")
+            text = tiny.pipeline(model, corpus, steps=400, interval=20, keep=1)
+            cluster.submit(text.split("  - name: train")[0], "--wait")
+            filler = cluster.artefacts / "filler"
+            free = shutil.disk_usage(cluster.artefacts).free
+            filler.write_bytes(b"\0" * (free - 300_000))
+            train = text[:text.index("jobs:")] + "jobs:\n" + text[text.index("  - name: train"):].split(
+                "  - name: evaluate")[0]
+            cluster.submit(train)
+            wait_for(lambda: "heckpoint" in cluster.moectl("job", "events", "train").stdout and
+                     len(cluster.steps("train")) > 25, "the failed checkpoint to be reported", 60)
+            self.assertEqual(cluster.state("train"), "RUNNING")
+            shown = json.loads(cluster.moectl("artefact", "list", "-o", "json").stdout)["artefacts"]
+            self.assertEqual([a for a in shown if a["kind"] == "ARTEFACT_KIND_CHECKPOINT"], [])
+            filler.unlink()
+            cluster.wait("train")
+            steps = [s for s, *_ in cluster.losses("train")]
+            self.assertEqual(steps, list(range(1, 401)))
+            for manifest in cluster.artefacts.glob("checkpoint/*/*"):
+                self.assertTrue((manifest / "manifest.json").exists(), manifest)
+
+    def test_dataset_that_does_not_fit(self):
+        """The job fails and says why, its unfinished files go, and there is no dataset."""
+        with self.cluster_on("100k") as cluster:
+            model = tiny.write_model(cluster.root / "dense")
+            corpus = tiny.write_corpus(cluster.root / "corpus", documents=200)
+            text = tiny.pipeline(model, corpus).split("  - name: construct")[0]
+            cluster.submit(text)
+            job = cluster.wait("corpus", "FAILED")
+            self.assertIn("No space left on device", job["reason"])
+            shown = json.loads(cluster.moectl("artefact", "list", "-o", "json").stdout)
+            self.assertEqual(shown.get("artefacts", []), [])
+            left = [path for path in cluster.artefacts.glob("*/**/*") if path.is_file()]
+            self.assertEqual(left, [])
 
 
 if __name__ == "__main__":

@@ -153,6 +153,18 @@ class ForeignClientTest(unittest.TestCase):
         self.refused(grpc.StatusCode.NOT_FOUND, lambda: self.call(
             "JobService", "GetJob", self.admin, job="x" * (15 << 20)))
 
+    def test_request_that_is_no_request_is_counted_and_in_the_journal(self):
+        def counted():
+            return self.metric("moe_rpc_requests_total", method="GetJob", code="INVALID_ARGUMENT")
+        before = counted()
+        call = self.channel(self.admin).unary_unary("/moe.v1.JobService/GetJob")
+        self.refused(grpc.StatusCode.UNIMPLEMENTED, lambda: call(b"\xff" * 40, timeout=20))
+        wait_for(lambda: counted() == before + 1, "the call to be counted")
+        entry = wait_for(lambda: self.journal(method="GetJob", code="INVALID_ARGUMENT"), "the entry",
+                         every_s=0.5)[-1]
+        self.assertIn("not what GetJob takes", entry["message"])
+        self.assertEqual(entry["user"], "admin")
+
     def test_failed_handshakes_are_counted_and_in_the_journal_in_few_entries(self):
         self.cluster.certificates("--client", "me", folder=self.cluster.root / "strange")
         before = {reason: self.metric("moe_rpc_handshake_failures_total", reason=reason)
