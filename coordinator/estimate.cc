@@ -16,8 +16,16 @@ planner::Machine MachineOf(const v1::Worker& worker, const v1::Slot& slot) {
   const v1::DeviceSpeed& speed = slot.speed();
   machine.is_measured = true;
   machine.has_bf16 = speed.has_bf16();
-  machine.bf16 = {speed.bf16_flops(), speed.bf16_expert_flops(), speed.bf16_attention_flops()};
-  machine.fp32 = {speed.fp32_flops(), speed.fp32_expert_flops(), speed.fp32_attention_flops()};
+  machine.bf16 = {.dense_flops = speed.bf16_flops(),
+                  .expert_flops = speed.bf16_expert_flops(),
+                  .attention_flops = speed.bf16_attention_flops(),
+                  .head_flops = speed.bf16_head_flops(),
+                  .pass_ratio = speed.bf16_pass_ratio()};
+  machine.fp32 = {.dense_flops = speed.fp32_flops(),
+                  .expert_flops = speed.fp32_expert_flops(),
+                  .attention_flops = speed.fp32_attention_flops(),
+                  .head_flops = speed.fp32_head_flops(),
+                  .pass_ratio = speed.fp32_pass_ratio()};
   machine.memory_bytes_per_s = speed.memory_bytes();
   machine.process_bytes = speed.process_bytes();
   return machine;

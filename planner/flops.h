@@ -11,11 +11,12 @@ namespace moe::planner {
 // matrix products count, with the parameters that a token meets, and attention over the positions
 // before it (causal, on average half of the sequence).
 struct Flops {
-  double dense = 0;      // attention projections, dense and shared FFNs, gates, output matrix
+  double dense = 0;      // attention projections, dense and shared FFNs, gates
   double experts = 0;    // top_k experts
   double attention = 0;  // scores and their products with the values
+  double head = 0;       // output matrix
 
-  double Forward() const { return dense + experts + attention; }
+  double Forward() const { return dense + experts + attention + head; }
   // The backward pass is twice the forward; nothing that is computed again counts.
   double PerTrainedToken() const { return 3 * Forward(); }
 };

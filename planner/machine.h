@@ -8,18 +8,22 @@
 
 namespace moe::planner {
 
-// Rates in one type to compute in. All per second.
+// Rates in one type to compute in. All per second, of forward and backward together.
 struct ComputeRates {
-  double dense_flops = 0;      // large matrix products
-  double expert_flops = 0;     // products of the size of one expert's share of a micro-batch
-  double attention_flops = 0;  // causal attention, forward and backward
+  double dense_flops = 0;      // matrix products that all tokens of a micro-batch meet
+  double expert_flops = 0;     // a layer's experts, with their gate
+  double attention_flops = 0;  // causal attention
+  double head_flops = 0;       // the output matrix and the loss
+  // How much longer a pass through a whole model takes than these say of its parts, whose operands
+  // have just been used.
+  double pass_ratio = 1;
 };
 
 struct Machine {
   std::string name;  // "slot of w1, measured"
   ComputeRates bf16, fp32;
   bool has_bf16 = false;          // where not, bf16 jobs compute in fp32
-  double memory_bytes_per_s = 0;  // read and written by a copy
+  double memory_bytes_per_s = 0;  // read and written by the optimizer
   double link_bytes_per_s = 0;    // that a rank sends while it receives as many
   double overlap = 1;             // share of the time beside which it can send that it does send
   int64_t memory_bytes = 0;       // that a rank may use; 0: not known

@@ -12,8 +12,8 @@ namespace moe::planner {
 namespace {
 
 constexpr int64_t kFp32 = 4, kBf16 = 2;
-// As worker/model/lm_head.cc: logits exist chunk by chunk.
-constexpr int64_t kLogitsChunkElements = int64_t{25} << 20;
+// As worker/model/lm_head.h: logits exist chunk by chunk.
+constexpr int64_t kLogitsChunkElements = int64_t{50} << 20;
 // Bytes that one pass of the optimizer moves per parameter: reads p, g, m, v; writes all four.
 constexpr double kOptimizerBytes = 8.0 * kFp32;
 
@@ -64,9 +64,13 @@ int64_t ScratchBytesPerToken(const Shape& s) {
   const int64_t dense_ffn = s.element * 4 * (s.L > s.moe_layers ? s.dense_width : s.shared_width);
   if (s.moe_layers == 0) return common + dense_ffn;
   const int64_t rows = s.element * s.k * s.d + kFp32 * 2 * s.k;
-  // Two experts at work, each with an equal share of the rows.
-  const int64_t experts = 2 * s.element * (s.d + 4 * s.expert_width) * s.k / s.N;
+  const int64_t experts = s.element * 4 * s.expert_width * s.k;
   return common + rows + experts + dense_ffn;
+}
+
+// The experts of a layer, ready for products, which may be widened to fp32.
+int64_t PreparedBytes(const Shape& s) {
+  return s.moe_layers > 0 && s.element < kFp32 ? kFp32 * s.N * 3 * s.expert_width * s.d : 0;
 }
 
 std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine,
@@ -81,7 +85,7 @@ std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine
       {"checkpoint staging", (setup.keeps_average ? 4 : 3) * owned * kFp32},
       {"activations", s.T * SavedBytesPerToken(s)},
       {"logits", s.element * std::min(s.T * setup.model.vocab_size, kLogitsChunkElements)},
-      {"workspace", s.T * ScratchBytesPerToken(s)},
+      {"workspace", s.T * ScratchBytesPerToken(s) + PreparedBytes(s)},
   };
   if (setup.keeps_average) parts.push_back({"weight average", owned * kFp32});
   if (setup.ranks > 1) parts.push_back({"receive buffer", owned * kFp32});
@@ -115,7 +119,7 @@ ComputeSeconds Compute(const TrainSetup& setup, const Machine& machine, int64_t 
                         static_cast<double>(setup.ranks);
   const double compute = 3 * tokens *
                          (flops.dense / rates.dense_flops + flops.experts / rates.expert_flops +
-                          flops.attention / rates.attention_flops);
+                          flops.attention / rates.attention_flops + flops.head / rates.head_flops);
   const double owned = static_cast<double>(arena_numel) / static_cast<double>(setup.ranks);
   // Per micro-batch, weight gradients are added to; per step, the optimizer runs, the gradients are
   // measured and cleared, and bf16 copies are made.
@@ -126,7 +130,7 @@ ComputeSeconds Compute(const TrainSetup& setup, const Machine& machine, int64_t 
   const double update_bytes =
       owned * (kOptimizerBytes + kFp32) +
       static_cast<double>(arena_numel) * (kFp32 + (bf16 ? kFp32 + kBf16 : 0));
-  const double passes = compute + pass_bytes / machine.memory_bytes_per_s;
+  const double passes = rates.pass_ratio * (compute + pass_bytes / machine.memory_bytes_per_s);
   return {.step = passes + update_bytes / machine.memory_bytes_per_s,
           .micro_batch = passes / micro_batches};
 }
@@ -171,6 +175,7 @@ TrainPlan PlanTraining(const TrainSetup& setup, const Machine& machine) {
     if (machine.link_bytes_per_s > 0) {
       plan.link_seconds = static_cast<double>(plan.sent_bytes_per_step) / machine.link_bytes_per_s;
     }
+    plan.micro_batch_seconds = compute.micro_batch;
     plan.exposed_seconds = ExposedSeconds(plan.link_seconds, compute.micro_batch, machine.overlap);
     plan.step_seconds = compute.step + plan.exposed_seconds;
     plan.tokens_per_second =

@@ -39,9 +39,10 @@ struct TrainPlan {
   int64_t active_parameters = 0;
   double flops_per_token = 0;  // forward and backward
   std::vector<MemoryPart> memory;
-  int64_t memory_bytes = 0;  // the sum
-  bool fits = true;          // true as well where the limit is not known
-  double step_seconds = 0;   // 0 where the machine's rates are not known
+  int64_t memory_bytes = 0;        // the sum
+  bool fits = true;                // true as well where the limit is not known
+  double step_seconds = 0;         // 0 where the machine's rates are not known
+  double micro_batch_seconds = 0;  // of it, forward and backward of one micro-batch
   double tokens_per_second = 0;
   double duration_seconds = 0;
   int64_t sent_bytes_per_step = 0;   // by one rank

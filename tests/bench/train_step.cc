@@ -335,8 +335,8 @@ class ExpertBlock {
                                                .noise = gate_gradients + N * d}};
     return Seconds([&] {
       model::MoeFfnForward(config_.moe, model::LoadEstimator::kCorrect, weights, x_.data(),
-                           x_fp32_.data(), noise_.data(), kTokens, d, saved_, scratch_,
-                           y_.mutable_data_ptr<float>());
+                           x_fp32_.data(), noise_.data(), x_fp32_.data(), kTokens, d, saved_,
+                           scratch_, y_.mutable_data_ptr<float>());
       model::MoeFfnBackward(config_.moe, model::LoadEstimator::kCorrect, weights, x_.data(),
                             x_fp32_.data(), dy_.data(), 1.0, kTokens, d, saved_, scratch_, into,
                             dx_.mutable_data_ptr<float>());

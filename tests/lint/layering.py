@@ -34,7 +34,7 @@ RULES = {
     "worker/training": ["common", "storage/artefacts", "sampler", "planner", "worker/model",
                         "worker/parallel", "worker/evaluation", "worker/kernels"],
     "worker/evaluation": ["common", "storage/artefacts", "sampler", "worker/model"],
-    "worker/rank": ["common", "storage/artefacts", "sampler", "worker"],
+    "worker/rank": ["common", "storage/artefacts", "sampler", "planner", "worker"],
 }
 
 # third party header prefix -> folders that may include it.

@@ -108,13 +108,14 @@ double ResidualStream::MeanLoss() const {
   for (int64_t t = 0; t < T; ++t) {
     if ((t + 1) % S != 0) targets[t] = tokens[t + 1];
   }
-  kernels::Buffer<float> normed, rstd, losses, chunk;
+  kernels::Buffer<float> normed, rstd, losses;
+  model::LmHeadScratch<float> scratch;
   kernels::RmsNormForward(
       x_Td_.const_data_ptr<float>(), model_->Weight("norm").const_data_ptr<float>(), T, d,
       static_cast<float>(config.rms_norm_eps), normed.Reserve(T * d), rstd.Reserve(T));
   const at::Tensor head = model_->Weight(config.tie_word_embeddings ? "embed" : "lm_head");
   model::LmHeadLoss(normed.data(), head.const_data_ptr<float>(), targets.data(), T, d,
-                    config.vocab_size, chunk, losses.Reserve(T));
+                    config.vocab_size, scratch, losses.Reserve(T));
   double sum = 0;
   for (int64_t t = 0; t < T; ++t) sum += losses.data()[t];
   return sum / static_cast<double>(T - T / S);

@@ -11,7 +11,7 @@
 
 namespace moe::worker {
 
-// Runs `moe-rank --probe` on a thread of its own, so that nothing waits for the second it takes.
+// Runs `moe-rank --probe` on a thread of its own, so that nothing waits for the seconds it takes.
 // The result stays in `folder`/speed-THREADS.json; remove that file to have it measured anew.
 class SpeedProbe {
  public:

@@ -85,7 +85,7 @@ void StoreBlock(const float* from, int64_t rows, int64_t cols, T* to, int64_t st
 template <typename T>
 void AttentionForward(const AttentionShape& shape, const T* qkv, T* out, float* log_sum_exp) {
   if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    if (CpuHasTiles()) return AttentionForwardTiles(shape, qkv, out, log_sum_exp);
+    if (CpuPrefersBf16()) return AttentionForwardTiles(shape, qkv, out, log_sum_exp);
   }
   const int64_t H = shape.heads, hd = shape.head_dim;
   const int64_t group = H / shape.kv_heads, width = shape.qkv_width();
@@ -130,7 +130,7 @@ template <typename T>
 void AttentionBackward(const AttentionShape& shape, const T* dout, const T* qkv, const T* out,
                        const float* log_sum_exp, T* dqkv) {
   if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    if (CpuHasTiles()) return AttentionBackwardTiles(shape, dout, qkv, out, log_sum_exp, dqkv);
+    if (CpuPrefersBf16()) return AttentionBackwardTiles(shape, dout, qkv, out, log_sum_exp, dqkv);
   }
   const int64_t H = shape.heads, K = shape.kv_heads, hd = shape.head_dim;
   const int64_t group = H / K, width = shape.qkv_width(), out_width = shape.out_width();

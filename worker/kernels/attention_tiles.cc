@@ -38,16 +38,23 @@ MOE_MULTIVERSION float ExpRow(const float* __restrict scores, int64_t visible, i
 }
 
 // Unscaled scores and the gradients dp of the probabilities -> the probabilities and the gradients
-// of the unscaled scores.
-MOE_MULTIVERSION void GradientRow(const float* __restrict scores, const float* __restrict dp,
-                                  int64_t visible, int64_t width, float scale, float log_sum_exp,
-                                  float delta, BFloat16* __restrict p, BFloat16* __restrict ds) {
-  for (int64_t i = 0; i < visible; ++i) {
-    const float probability = Exp(scores[i] * scale - log_sum_exp);
-    p[i] = FromFloat<BFloat16>(probability);
-    ds[i] = FromFloat<BFloat16>(probability * (dp[i] - delta) * scale);
+// of the unscaled scores. Transposed, `keys` rows of `queries`, for statistics of queries to be
+// vectors; a query sees the keys up to number `offset` + its own.
+MOE_MULTIVERSION void GradientsOfBlock(const float* __restrict scores, const float* __restrict dp,
+                                       int64_t keys, int64_t queries, int64_t offset, float scale,
+                                       const float* __restrict log_sum_exp,
+                                       const float* __restrict delta, BFloat16* __restrict p,
+                                       BFloat16* __restrict ds) {
+  for (int64_t key = 0; key < keys; ++key) {
+    const int32_t first = static_cast<int32_t>(std::max<int64_t>(key - offset, 0));
+    const int64_t row = key * queries;
+    for (int32_t q = 0; q < static_cast<int32_t>(queries); ++q) {
+      const float e = Exp(scores[row + q] * scale - log_sum_exp[q]);
+      const float probability = q >= first ? e : 0.0f;
+      p[row + q] = FromFloat<BFloat16>(probability);
+      ds[row + q] = FromFloat<BFloat16>(probability * (dp[row + q] - delta[q]) * scale);
+    }
   }
-  for (int64_t i = visible; i < width; ++i) p[i] = ds[i] = FromFloat<BFloat16>(0.0f);
 }
 
 MOE_MULTIVERSION float Dot(const BFloat16* __restrict a, const BFloat16* __restrict b, int64_t n) {
@@ -114,7 +121,7 @@ void AttentionBackwardTiles(const AttentionShape& shape, const BFloat16* dout, c
 
   // A task owns a key/value head, so that the sums over its query heads have one order.
   ParallelTasks(shape.batch * K, [&](int64_t, int64_t task) {
-    thread_local TileMatrix keys_hS, keys_Sh, values_hS, queries_qh, dout_qh;
+    thread_local TileMatrix keys_Sh, queries_hq, queries_qh, dout_hq, dout_qh;
     thread_local Buffer<float> sums_room;
     thread_local Buffer<BFloat16> p_room;
     const int64_t b = task / K, kv = task % K;
@@ -129,11 +136,9 @@ void AttentionBackwardTiles(const AttentionShape& shape, const BFloat16* dout, c
     std::fill_n(dk, 2 * S * hd, 0.0f);
     const BFloat16* rows = qkv + first * width;
     BFloat16* drows = dqkv + first * width;
-    const Matrix<const BFloat16> k(rows + (H + kv) * hd, S, hd, width);
-    const Matrix<const BFloat16> v(rows + (H + K + kv) * hd, S, hd, width);
-    keys_hS.Pack(k.Transposed());
-    keys_Sh.Pack(k);
-    values_hS.Pack(v.Transposed());
+    const BFloat16* keys = rows + (H + kv) * hd;
+    const BFloat16* values = rows + (H + K + kv) * hd;
+    keys_Sh.Pack(Matrix<const BFloat16>(keys, S, hd, width));
     for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
       const float* lse = log_sum_exp + first * H + h * S;
       for (int64_t q0 = 0; q0 < S; q0 += kQueryBlock) {
@@ -141,21 +146,25 @@ void AttentionBackwardTiles(const AttentionShape& shape, const BFloat16* dout, c
         const int64_t out_offset = (first + q0) * out_width + h * hd;
         const Matrix<const BFloat16> q(rows + q0 * width + h * hd, queries, hd, width);
         const Matrix<const BFloat16> d_o(dout + out_offset, queries, hd, out_width);
-        const Matrix<const BFloat16> p_block(p, queries, seen), ds_block(ds, queries, seen);
-
-        TileGemm(q, keys_hS, Output::kOverwrite, Matrix<float>(scores, queries, seen));
-        TileGemm(d_o, values_hS, Output::kOverwrite, Matrix<float>(dp, queries, seen));
+        const Matrix<const BFloat16> p_block(p, seen, queries), ds_block(ds, seen, queries);
+        float delta[kQueryBlock];
         for (int64_t i = 0; i < queries; ++i) {
-          const float delta =
-              Dot(out + out_offset + i * out_width, dout + out_offset + i * out_width, hd);
-          GradientRow(scores + i * seen, dp + i * seen, q0 + i + 1, seen, scale, lse[q0 + i], delta,
-                      p + i * seen, ds + i * seen);
+          delta[i] = Dot(out + out_offset + i * out_width, dout + out_offset + i * out_width, hd);
         }
+
+        queries_hq.Pack(q.Transposed());
+        TileGemm(Matrix<const BFloat16>(keys, seen, hd, width), queries_hq, Output::kOverwrite,
+                 Matrix<float>(scores, seen, queries));
+        dout_hq.Pack(d_o.Transposed());
+        TileGemm(Matrix<const BFloat16>(values, seen, hd, width), dout_hq, Output::kOverwrite,
+                 Matrix<float>(dp, seen, queries));
+        GradientsOfBlock(scores, dp, seen, queries, q0, scale, lse + q0, delta, p, ds);
         dout_qh.Pack(d_o);
-        TileGemm(p_block.Transposed(), dout_qh, Output::kAdd, Matrix<float>(dv, seen, hd));
+        TileGemm(p_block, dout_qh, Output::kAdd, Matrix<float>(dv, seen, hd));
         queries_qh.Pack(q);
-        TileGemm(ds_block.Transposed(), queries_qh, Output::kAdd, Matrix<float>(dk, seen, hd));
-        TileGemm(ds_block, keys_Sh, Output::kOverwrite, Matrix<float>(dq, queries, hd));
+        TileGemm(ds_block, queries_qh, Output::kAdd, Matrix<float>(dk, seen, hd));
+        TileGemm(ds_block.Transposed(), keys_Sh, Output::kOverwrite,
+                 Matrix<float>(dq, queries, hd));
         RoundRows(dq, hd, queries, hd, drows + q0 * width + h * hd, width);
       }
     }

@@ -2,6 +2,7 @@
 
 #include <c10/util/BFloat16.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "worker/kernels/multiversion.h"
@@ -44,34 +45,39 @@ void Dispatch::Build(const int32_t* expert, int64_t num_tokens, int64_t slots_pe
 }
 
 template <typename T>
-void GatherRows(const Dispatch& dispatch, int64_t first_row, int64_t rows, const T* x, int64_t d,
+void GatherRows(const Dispatch& dispatch, int64_t first_row, int64_t rows, const Matrix<const T>& x,
                 T* to) {
   const int32_t* token = dispatch.token_of_row.data() + first_row;
-  ParallelFor(rows, kMinRowsPerThread, [=](int64_t begin, int64_t end) {
+  ParallelFor(rows, kMinRowsPerThread, [=, &x](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(to + i * d, x + token[i] * d, d * sizeof(T));
+      std::memcpy(to + i * x.cols, x.data + token[i] * x.stride, x.cols * sizeof(T));
     }
   });
 }
 
 template <typename T>
-void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, float* y) {
+void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, const float* base, float* y) {
   const int64_t top_k = dispatch.top_k;
-  ParallelFor(dispatch.tokens, kMinRowsPerThread,
-              [&, from, d, y, top_k](int64_t begin, int64_t end) {
-                for (int64_t token = begin; token < end; ++token) {
-                  for (int64_t slot = 0; slot < top_k; ++slot) {
-                    const int64_t row = dispatch.row_of_slot[token * top_k + slot];
-                    if (row != Dispatch::kNone) AddRow(from + row * d, d, y + token * d);
-                  }
-                }
-              });
+  ParallelFor(dispatch.tokens, kMinRowsPerThread, [=, &dispatch](int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; ++token) {
+      float* to = y + token * d;
+      if (base != nullptr) {
+        std::memcpy(to, base + token * d, d * sizeof(float));
+      } else {
+        std::fill_n(to, d, 0.0f);
+      }
+      for (int64_t slot = 0; slot < top_k; ++slot) {
+        const int64_t row = dispatch.row_of_slot[token * top_k + slot];
+        if (row != Dispatch::kNone) AddRow(from + row * d, d, to);
+      }
+    }
+  });
 }
 
-template void GatherRows(const Dispatch&, int64_t, int64_t, const float*, int64_t, float*);
-template void GatherRows(const Dispatch&, int64_t, int64_t, const c10::BFloat16*, int64_t,
+template void GatherRows(const Dispatch&, int64_t, int64_t, const Matrix<const float>&, float*);
+template void GatherRows(const Dispatch&, int64_t, int64_t, const Matrix<const c10::BFloat16>&,
                          c10::BFloat16*);
-template void CombineRows(const Dispatch&, const float*, int64_t, float*);
-template void CombineRows(const Dispatch&, const c10::BFloat16*, int64_t, float*);
+template void CombineRows(const Dispatch&, const float*, int64_t, const float*, float*);
+template void CombineRows(const Dispatch&, const c10::BFloat16*, int64_t, const float*, float*);
 
 }  // namespace moe::kernels

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/kernels/matrix.h"
+
 namespace moe::kernels {
 
 struct Dispatch {
@@ -25,14 +27,15 @@ struct Dispatch {
   int64_t rows() const { return static_cast<int64_t>(token_of_row.size()); }
 };
 
-// to[i, :] = x[token of row first_row + i, :], for `rows` rows.
+// to[i, :] = x[token of row first_row + i, :], for `rows` rows of x's columns, end to end.
 template <typename T>
-void GatherRows(const Dispatch& dispatch, int64_t first_row, int64_t rows, const T* x, int64_t d,
+void GatherRows(const Dispatch& dispatch, int64_t first_row, int64_t rows, const Matrix<const T>& x,
                 T* to);
 
-// y[token, :] += sum over the token's slots of from[row of slot, :], in slot order: no atomics, so
-// the same bits every time. T is float or c10::BFloat16; the sum is fp32.
+// y[token, :] = base[token, :] + sum over the token's slots of from[row of slot, :], in slot order:
+// no atomics, so the same bits every time. T is float or c10::BFloat16; the sum is fp32. A base
+// that is null is zero.
 template <typename T>
-void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, float* y);
+void CombineRows(const Dispatch& dispatch, const T* from, int64_t d, const float* base, float* y);
 
 }  // namespace moe::kernels

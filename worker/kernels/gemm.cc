@@ -1,16 +1,10 @@
 #include "worker/kernels/gemm.h"
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
-
-#include <array>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
-#include "worker/kernels/buffer.h"
 #include "worker/kernels/convert.h"
-#include "worker/kernels/tile_gemm.h"
 
 // The Fortran BLAS interface, which libtorch_cpu exports.
 extern "C" void sgemm_(const char* trans_a, const char* trans_b, const int* m, const int* n,
@@ -31,16 +25,6 @@ void CheckShapes(const Matrix<const T>& a, const Matrix<const T>& b, const Matri
   }
 }
 
-template <typename T>
-at::Tensor AsTensor(const Matrix<T>& matrix, at::ScalarType type) {
-  const std::array<int64_t, 2> sizes = {matrix.rows, matrix.cols};
-  const std::array<int64_t, 2> strides = matrix.is_transposed
-                                             ? std::array<int64_t, 2>{1, matrix.stride}
-                                             : std::array<int64_t, 2>{matrix.stride, 1};
-  return at::from_blob(const_cast<std::remove_const_t<T>*>(matrix.data), sizes, strides,
-                       at::TensorOptions().dtype(type));
-}
-
 // A dense fp32 copy, of the same orientation, in `storage`.
 Matrix<const float> Widen(const Matrix<const c10::BFloat16>& matrix, Buffer<float>& storage) {
   const int64_t stored_rows = matrix.is_transposed ? matrix.cols : matrix.rows;
@@ -51,10 +35,10 @@ Matrix<const float> Widen(const Matrix<const c10::BFloat16>& matrix, Buffer<floa
   return matrix.is_transposed ? stored.Transposed() : stored;
 }
 
+// Of one product at a time.
 struct Scratch {
-  Buffer<float> a, b, c;
-  Buffer<c10::BFloat16> c_bf16;
-  TileMatrix tiles;
+  Buffer<float> a, c;
+  RightSide<c10::BFloat16> b;
 };
 
 Scratch& ThreadScratch() {
@@ -64,17 +48,20 @@ Scratch& ThreadScratch() {
 
 }  // namespace
 
-bool CpuMultipliesBf16() {
-#if defined(__x86_64__)
-  static const bool has = [] {
-    __builtin_cpu_init();
-    return static_cast<bool>(__builtin_cpu_supports("avx512bf16"));
-  }();
-  return has;
-#else
-  return false;
-#endif
+template <typename T>
+void RightSide<T>::Prepare(const Matrix<const T>& matrix) {
+  plain_ = matrix;
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    if (CpuPrefersBf16()) {
+      tiles_.Pack(matrix);
+    } else {
+      wide_ = Widen(matrix, wide_room_);
+    }
+  }
 }
+
+template class RightSide<float>;
+template class RightSide<c10::BFloat16>;
 
 void Gemm(Matrix<const float> a, Matrix<const float> b, Output output, Matrix<float> c,
           float alpha) {
@@ -89,49 +76,41 @@ void Gemm(Matrix<const float> a, Matrix<const float> b, Output output, Matrix<fl
          a.data, &ldb, &beta, c.data, &ldc);
 }
 
+void Gemm(Matrix<const float> a, const RightSide<float>& b, Output output, Matrix<float> c) {
+  Gemm(a, b.plain(), output, c);
+}
+
 void Gemm(Matrix<const c10::BFloat16> a, Matrix<const c10::BFloat16> b, Output output,
           Matrix<float> c) {
-  CheckShapes(a, b, c);
+  RightSide<c10::BFloat16>& right = ThreadScratch().b;
+  right.Prepare(b);
+  Gemm(a, right, output, c);
+}
+
+void Gemm(Matrix<const c10::BFloat16> a, const RightSide<c10::BFloat16>& b, Output output,
+          Matrix<float> c) {
+  CheckShapes(a, b.plain(), c);
   if (c.rows == 0 || c.cols == 0) return;
-  Scratch& scratch = ThreadScratch();
-  if (CpuHasTiles()) {
-    scratch.tiles.Pack(b);
-    TileGemm(a, scratch.tiles, output, c);
-    return;
-  }
-  if (!CpuMultipliesBf16()) {
-    Gemm(Widen(a, scratch.a), Widen(b, scratch.b), output, c);
-    return;
-  }
-  c10::BFloat16* product = scratch.c_bf16.Reserve(c.rows * c.cols);
-  Gemm(a, b, Output::kOverwrite, Matrix<c10::BFloat16>(product, c.rows, c.cols));
-  if (output == Output::kAdd) {
-    AddRows(product, c.cols, c.rows, c.cols, c.data, c.stride);
-  } else {
-    ConvertRows(product, c.cols, c.rows, c.cols, c.data, c.stride);
-  }
+  if (CpuPrefersBf16()) return TileGemm(a, b.tiles(), output, c);
+  Gemm(Widen(a, ThreadScratch().a), b.wide(), output, c);
 }
 
 void Gemm(Matrix<const c10::BFloat16> a, Matrix<const c10::BFloat16> b, Output output,
           Matrix<c10::BFloat16> c) {
-  CheckShapes(a, b, c);
+  RightSide<c10::BFloat16>& right = ThreadScratch().b;
+  right.Prepare(b);
+  Gemm(a, right, output, c);
+}
+
+void Gemm(Matrix<const c10::BFloat16> a, const RightSide<c10::BFloat16>& b, Output output,
+          Matrix<c10::BFloat16> c) {
+  CheckShapes(a, b.plain(), c);
   if (output == Output::kAdd) throw std::invalid_argument("Gemm: adds to fp32 results only");
   if (c.rows == 0 || c.cols == 0) return;
-  if (CpuHasTiles()) {
-    TileMatrix& tiles = ThreadScratch().tiles;
-    tiles.Pack(b);
-    TileGemm(a, tiles, c);
-    return;
-  }
-  if (CpuMultipliesBf16()) {
-    at::Tensor result = AsTensor(c, at::kBFloat16);
-    at::mm_out(result, AsTensor(a, at::kBFloat16), AsTensor(b, at::kBFloat16));
-    return;
-  }
+  if (CpuPrefersBf16()) return TileGemm(a, b.tiles(), c);
   Scratch& scratch = ThreadScratch();
   float* product = scratch.c.Reserve(c.rows * c.cols);
-  Gemm(Widen(a, scratch.a), Widen(b, scratch.b), Output::kOverwrite,
-       Matrix<float>(product, c.rows, c.cols));
+  Gemm(Widen(a, scratch.a), b.wide(), Output::kOverwrite, Matrix<float>(product, c.rows, c.cols));
   ConvertRows(product, c.cols, c.rows, c.cols, c.data, c.stride);
 }
 

@@ -16,6 +16,8 @@ struct Matrix {
   Matrix(T* data, int64_t rows, int64_t cols) : Matrix(data, rows, cols, cols) {}
   Matrix(T* data, int64_t rows, int64_t cols, int64_t stride)
       : data(data), rows(rows), cols(cols), stride(stride) {}
+  // Some columns of a matrix that is not transposed.
+  Matrix Columns(int64_t begin, int64_t count) const { return {data + begin, rows, count, stride}; }
   Matrix Transposed() const {
     Matrix result(data, cols, rows, stride);
     result.is_transposed = !is_transposed;

@@ -28,6 +28,10 @@ MOE_MULTIVERSION void Normalise(const float* __restrict x, const float* __restri
   for (int64_t i = 0; i < d; ++i) y[i] = FromFloat<T>(x[i] * rstd * weight[i]);
 }
 
+MOE_MULTIVERSION void Round(const float* __restrict x, int64_t d, c10::BFloat16* __restrict to) {
+  for (int64_t i = 0; i < d; ++i) to[i] = FromFloat<c10::BFloat16>(x[i]);
+}
+
 MOE_MULTIVERSION void BackwardRow(const float* __restrict dy, const float* __restrict x,
                                   const float* __restrict weight, float rstd, int64_t d,
                                   float* __restrict dx, float* __restrict dweight) {
@@ -41,6 +45,10 @@ MOE_MULTIVERSION void BackwardRow(const float* __restrict dy, const float* __res
   }
 }
 
+float Rstd(const float* x, int64_t d, float eps) {
+  return 1.0f / std::sqrt(SumOfSquares(x, d) / static_cast<float>(d) + eps);
+}
+
 }  // namespace
 
 template <typename T>
@@ -48,8 +56,29 @@ void RmsNormForward(const float* x, const float* weight, int64_t rows, int64_t d
                     float* rstd) {
   ParallelFor(rows, kMinRowsPerThread, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      rstd[r] = 1.0f / std::sqrt(SumOfSquares(x + r * d, d) / static_cast<float>(d) + eps);
+      rstd[r] = Rstd(x + r * d, d, eps);
       Normalise(x + r * d, weight, rstd[r], d, y + r * d);
+    }
+  });
+}
+
+void RmsNormForward(const float* x, const float* weight, int64_t rows, int64_t d, float eps,
+                    float* y, c10::BFloat16* rounded, float* rstd) {
+  ParallelFor(rows, kMinRowsPerThread, [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      rstd[r] = Rstd(x + r * d, d, eps);
+      Normalise(x + r * d, weight, rstd[r], d, y + r * d);
+      Round(y + r * d, d, rounded + r * d);
+    }
+  });
+}
+
+void RmsNormApply(const float* x, const float* weight, const float* rstd, int64_t rows, int64_t d,
+                  float* y, c10::BFloat16* rounded) {
+  ParallelFor(rows, kMinRowsPerThread, [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      Normalise(x + r * d, weight, rstd[r], d, y + r * d);
+      Round(y + r * d, d, rounded + r * d);
     }
   });
 }

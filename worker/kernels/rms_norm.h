@@ -2,6 +2,8 @@
 // T (float or c10::BFloat16).
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <cstdint>
 
 namespace moe::kernels {
@@ -15,6 +17,12 @@ void RmsNormForward(const float* x, const float* weight, int64_t rows, int64_t d
 template <typename T>
 void RmsNormApply(const float* x, const float* weight, const float* rstd, int64_t rows, int64_t d,
                   T* y);
+
+// Both, with y in fp32 and rounded as well.
+void RmsNormForward(const float* x, const float* weight, int64_t rows, int64_t d, float eps,
+                    float* y, c10::BFloat16* rounded, float* rstd);
+void RmsNormApply(const float* x, const float* weight, const float* rstd, int64_t rows, int64_t d,
+                  float* y, c10::BFloat16* rounded);
 
 // Adds to dx [rows, d] and dweight [d].
 void RmsNormBackward(const float* dy, const float* x, const float* weight, const float* rstd,

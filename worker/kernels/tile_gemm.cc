@@ -114,9 +114,27 @@ void Multiply(const Matrix<const BFloat16>& a, const TileMatrix& b, Output outpu
 
 }  // namespace
 
-bool CpuHasTiles() {
-  static const bool has = at::native::cpublas::could_pack(at::kBFloat16);
+bool CpuMultipliesBf16() {
+#if defined(__x86_64__)
+  static const bool has = [] {
+    __builtin_cpu_init();
+    return static_cast<bool>(__builtin_cpu_supports("avx512bf16"));
+  }();
   return has;
+#else
+  return false;
+#endif
+}
+
+bool CpuPrefersBf16() {
+#if defined(__x86_64__)
+  static const bool prefers =
+      CpuMultipliesBf16() && (at::native::cpublas::could_pack(at::kBFloat16) ||  // has tiles
+                              __builtin_cpu_is("amd"));
+  return prefers;
+#else
+  return false;
+#endif
 }
 
 void TileMatrix::Pack(const Matrix<const BFloat16>& matrix) {

@@ -1,5 +1,5 @@
-// Products of bf16 matrices with fp32 sums on a CPU's matrix tiles (AMX), by oneDNN's
-// micro-kernels.
+// Products of bf16 matrices with fp32 sums on a CPU's matrix tiles (AMX), or with its instructions
+// for pairs of bf16 numbers (AVX512-BF16), by oneDNN's micro-kernels.
 //
 // at::mm compiles a program for every new shape, and an expert has another number of rows in every
 // step: there it spends more time on compiling than on multiplying. Here products are made of
@@ -17,8 +17,11 @@
 
 namespace moe::kernels {
 
-// Whether this CPU has such tiles. What follows is for such a CPU.
-bool CpuHasTiles();
+// Whether this CPU can compute what follows.
+bool CpuMultipliesBf16();
+// Whether that is its fastest way: it has tiles, or AMD's instructions. Intel's without tiles take
+// twice as long as products in fp32.
+bool CpuPrefersBf16();
 
 // A copy of the right-hand side of products, in the order of the tiles.
 class TileMatrix {

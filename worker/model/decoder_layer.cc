@@ -1,7 +1,5 @@
 #include "worker/model/decoder_layer.h"
 
-#include <algorithm>
-
 #include "worker/kernels/convert.h"
 #include "worker/kernels/gemm.h"
 #include "worker/kernels/rms_norm.h"
@@ -18,21 +16,39 @@ using kernels::RmsNormForward;
 using kernels::Rope;
 using kernels::Rotation;
 
-// The FFN's input in both precisions; one buffer where they are the same.
+// The FFN's input, norm(x), in both precisions; one buffer where they are the same.
 template <typename Float>
 struct FfnInput {
   const Float* x;
   const float* x_fp32;
 };
 
-FfnInput<float> BothPrecisions(const float* fp32, LayerScratch<float>&, int64_t, int64_t) {
-  return {fp32, fp32};
+FfnInput<float> NormForward(const float* x, const float* weight, int64_t T, int64_t d, float eps,
+                            float* rstd, LayerScratch<float>& scratch) {
+  float* y = scratch.normed_fp32.Reserve(T * d);
+  RmsNormForward(x, weight, T, d, eps, y, rstd);
+  return {y, y};
 }
-FfnInput<c10::BFloat16> BothPrecisions(const float* fp32, LayerScratch<c10::BFloat16>& scratch,
-                                       int64_t tokens, int64_t d) {
-  c10::BFloat16* rounded = scratch.normed.Reserve(tokens * d);
-  kernels::ConvertRows(fp32, d, tokens, d, rounded, d);
-  return {rounded, fp32};
+FfnInput<c10::BFloat16> NormForward(const float* x, const float* weight, int64_t T, int64_t d,
+                                    float eps, float* rstd, LayerScratch<c10::BFloat16>& scratch) {
+  float* y = scratch.normed_fp32.Reserve(T * d);
+  c10::BFloat16* rounded = scratch.normed.Reserve(T * d);
+  RmsNormForward(x, weight, T, d, eps, y, rounded, rstd);
+  return {rounded, y};
+}
+
+FfnInput<float> NormAgain(const float* x, const float* weight, int64_t T, int64_t d,
+                          const float* rstd, LayerScratch<float>& scratch) {
+  float* y = scratch.normed_fp32.Reserve(T * d);
+  RmsNormApply(x, weight, rstd, T, d, y);
+  return {y, y};
+}
+FfnInput<c10::BFloat16> NormAgain(const float* x, const float* weight, int64_t T, int64_t d,
+                                  const float* rstd, LayerScratch<c10::BFloat16>& scratch) {
+  float* y = scratch.normed_fp32.Reserve(T * d);
+  c10::BFloat16* rounded = scratch.normed.Reserve(T * d);
+  RmsNormApply(x, weight, rstd, T, d, y, rounded);
+  return {rounded, y};
 }
 
 const float* Rounded(const float* fp32, LayerScratch<float>&, int64_t, int64_t) { return fp32; }
@@ -66,7 +82,7 @@ void AttentionHalfForward(const LayerShape& shape, const LayerWeights<Float>& we
   kernels::AttentionForward<Float>(shape.attention, qkv, attention,
                                    saved.log_sum_exp.Reserve(T * config.num_heads));
   float* x_mid = saved.x_mid.Reserve(T * d);
-  std::copy_n(x, T * d, x_mid);
+  kernels::ConvertRows(x, d, T, d, x_mid, d);
   Gemm(Matrix<const Float>(attention, T, out_width),
        Matrix<const Float>(weights.attn_out, d, out_width).Transposed(), Output::kAdd,
        Matrix<float>(x_mid, T, d));
@@ -82,14 +98,13 @@ void LayerForward(const LayerShape& shape, const LayerWeights<Float>& weights,
   AttentionHalfForward(shape, weights, saved, scratch);
   const float* x_mid = saved.x_mid.data();
 
-  float* normed_fp32 = scratch.normed_fp32.Reserve(T * d);
-  RmsNormForward(x_mid, weights.ffn_norm, T, d, eps, normed_fp32, saved.ffn_rstd.Reserve(T));
-  const auto input = BothPrecisions(normed_fp32, scratch, T, d);
-  std::copy_n(x_mid, T * d, y_Td);
+  const FfnInput<Float> input =
+      NormForward(x_mid, weights.ffn_norm, T, d, eps, saved.ffn_rstd.Reserve(T), scratch);
   if (weights.ffn.gate.router_0 != nullptr) {
-    MoeFfnForward(config.moe, shape.estimator, weights.ffn, input.x, input.x_fp32, noise_TN, T, d,
-                  saved.ffn, scratch.ffn, y_Td);
+    MoeFfnForward(config.moe, shape.estimator, weights.ffn, input.x, input.x_fp32, noise_TN, x_mid,
+                  T, d, saved.ffn, scratch.ffn, y_Td);
   } else {
+    kernels::ConvertRows(x_mid, d, T, d, y_Td, d);
     DenseFfnForward(weights.ffn, input.x, T, d, config.intermediate_size, saved.ffn, scratch.ffn,
                     y_Td);
   }
@@ -105,9 +120,8 @@ void LayerBackward(const LayerShape& shape, const LayerWeights<Float>& weights,
   float* dnormed = scratch.dnormed.Reserve(T * d);
 
   // FFN.
-  float* normed_fp32 = scratch.normed_fp32.Reserve(T * d);
-  RmsNormApply(saved.x_mid.data(), weights.ffn_norm, saved.ffn_rstd.data(), T, d, normed_fp32);
-  const auto input = BothPrecisions(normed_fp32, scratch, T, d);
+  const FfnInput<Float> input =
+      NormAgain(saved.x_mid.data(), weights.ffn_norm, T, d, saved.ffn_rstd.data(), scratch);
   const Float* dy = Rounded(dx_Td, scratch, T, d);
   if (weights.ffn.gate.router_0 != nullptr) {
     MoeFfnBackward(config.moe, shape.estimator, weights.ffn, input.x, input.x_fp32, dy,

@@ -1,6 +1,7 @@
 #include "worker/model/ffn.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -21,32 +22,77 @@ using kernels::Output;
 using kernels::SwiGluBackward;
 using kernels::SwiGluForward;
 
-// One expert's rows.
-struct ExpertRows {
-  int64_t first, count;
+// A part of one expert's rows, or of the columns of its weight gradients.
+struct ExpertPart {
+  int64_t expert, begin, count;
 };
 
-// Runs body(scratch, expert, rows) for every expert that has rows, side by side: an expert's
-// products are too small to share among threads without waiting at every one of them, and its rows
-// stay in a core's cache from one product to the next. The largest go first, so that all threads
-// end at about the same time.
-template <typename Float, typename Body>
-void ForEachExpert(const Dispatch& dispatch, FfnScratch<Float>& scratch, const Body& body) {
-  const int64_t num_experts = static_cast<int64_t>(dispatch.first_row.size()) - 1;
-  auto rows_of = [&](int64_t e) {
-    return ExpertRows{dispatch.first_row[e], dispatch.first_row[e + 1] - dispatch.first_row[e]};
-  };
-  std::vector<int64_t> order(num_experts);
+// Rows of a part: so many that a part's rows and the expert's weights fit a core's second cache
+// together, and many experts of few rows or few of many keep all threads busy alike.
+constexpr int64_t kPartRows = 256;
+// Columns of the hidden size.
+constexpr int64_t kPartCols = 320;
+
+// [begin, end) of an expert in equal parts of at most `most`.
+void AddParts(int64_t expert, int64_t begin, int64_t end, int64_t most,
+              std::vector<ExpertPart>& parts) {
+  const int64_t count = (end - begin + most - 1) / most;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t from = begin + (end - begin) * i / count;
+    parts.push_back({expert, from, begin + (end - begin) * (i + 1) / count - from});
+  }
+}
+
+// Runs body(part) side by side. An expert's products are too small to share among threads without
+// waiting at every one of them.
+template <typename Body>
+void ForEachPart(const std::vector<ExpertPart>& parts, const Body& body) {
+  kernels::ParallelTasks(std::ssize(parts),
+                         [&](int64_t /*worker*/, int64_t task) { body(parts[task]); });
+}
+
+int64_t NumExperts(const Dispatch& dispatch) { return std::ssize(dispatch.first_row) - 1; }
+
+template <typename Body>
+void ForEachRowBlock(const Dispatch& dispatch, const Body& body) {
+  std::vector<ExpertPart> parts;
+  for (int64_t e = 0; e < NumExperts(dispatch); ++e) {
+    AddParts(e, dispatch.first_row[e], dispatch.first_row[e + 1], kPartRows, parts);
+  }
+  ForEachPart(parts, body);
+}
+
+// Experts with the most rows first, so that all threads end at about the same time.
+template <typename Body>
+void ForEachColumnBlock(const Dispatch& dispatch, int64_t cols, const Body& body) {
+  std::vector<int64_t> order(NumExperts(dispatch));
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return rows_of(a).count > rows_of(b).count; });
-  scratch.experts.resize(
-      std::max<size_t>(scratch.experts.size(), static_cast<size_t>(kernels::NumThreads())));
-  kernels::ParallelTasks(num_experts, [&](int64_t worker, int64_t task) {
-    const int64_t expert = order[task];
-    if (const ExpertRows rows = rows_of(expert); rows.count > 0) {
-      body(scratch.experts[worker], expert, rows);
-    }
+  const auto rows = [&](int64_t e) { return dispatch.first_row[e + 1] - dispatch.first_row[e]; };
+  std::ranges::stable_sort(order, std::ranges::greater(), rows);
+  std::vector<ExpertPart> parts;
+  for (const int64_t e : order) {
+    if (rows(e) > 0) AddParts(e, 0, cols, kPartCols, parts);
+  }
+  ForEachPart(parts, body);
+}
+
+// How an expert's weights stand on the right of its products.
+enum class Side { kForward, kBackward };  // transposed, or as stored
+
+template <typename Float>
+void PrepareExperts(const FfnWeights<Float>& weights, const Dispatch& dispatch, int64_t d,
+                    int64_t n, Side side, FfnScratch<Float>& scratch) {
+  const size_t experts = static_cast<size_t>(NumExperts(dispatch));
+  scratch.gate_up_weights.resize(experts);
+  scratch.down_weights.resize(experts);
+  const auto as = [side](const Matrix<const Float>& weight) {
+    return side == Side::kForward ? weight.Transposed() : weight;
+  };
+  kernels::ParallelTasks(NumExperts(dispatch), [&](int64_t /*worker*/, int64_t e) {
+    if (dispatch.first_row[e] == dispatch.first_row[e + 1]) return;
+    scratch.gate_up_weights[e].Prepare(
+        as(Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d)));
+    scratch.down_weights[e].Prepare(as(Matrix<const Float>(weights.down + e * d * n, d, n)));
   });
 }
 
@@ -73,9 +119,8 @@ template <typename Float>
 void SwiGluFfnForward(const Float* gate_up_weight, const Float* down_weight, const Float* x_Td,
                       int64_t tokens, int64_t d, int64_t n, Buffer<Float>& saved_gate_up,
                       FfnScratch<Float>& scratch, float* y_Td) {
-  scratch.experts.resize(std::max<size_t>(scratch.experts.size(), 1));
   Float* gate_up = saved_gate_up.Reserve(tokens * 2 * n);
-  Float* h = scratch.experts[0].h.Reserve(tokens * n);
+  Float* h = scratch.h.Reserve(tokens * n);
   Gemm(Matrix<const Float>(x_Td, tokens, d),
        Matrix<const Float>(gate_up_weight, 2 * n, d).Transposed(), Output::kOverwrite,
        Matrix<Float>(gate_up, tokens, 2 * n));
@@ -90,9 +135,9 @@ void SwiGluFfnBackward(const Float* gate_up_weight, const Float* down_weight, co
                        const Float* dy_Td, int64_t tokens, int64_t d, int64_t n,
                        const Buffer<Float>& saved_gate_up, FfnScratch<Float>& scratch,
                        float* dgate_up_weight, float* ddown_weight, Output output, float* dx_Td) {
-  Float* h = scratch.experts[0].h.Reserve(tokens * n);
-  Float* dh = scratch.experts[0].dh.Reserve(tokens * n);
-  Float* dgate_up = scratch.experts[0].dgate_up.Reserve(tokens * 2 * n);
+  Float* h = scratch.h.Reserve(tokens * n);
+  Float* dh = scratch.dh.Reserve(tokens * n);
+  Float* dgate_up = scratch.dgate_up.Reserve(tokens * 2 * n);
   const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d), dgu(dgate_up, tokens, 2 * n);
 
   Gemm(dy, Matrix<const Float>(down_weight, d, n), Output::kOverwrite,
@@ -124,8 +169,8 @@ void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const
 template <typename Float>
 void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
-                   const float* noise_TN, int64_t tokens, int64_t d, FfnSaved<Float>& saved,
-                   FfnScratch<Float>& scratch, float* y_Td) {
+                   const float* noise_TN, const float* residual_Td, int64_t tokens, int64_t d,
+                   FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td) {
   const int64_t N = config.num_experts, k = config.top_k, n = config.expert_width;
   GateForward(config, estimator, weights.gate, x_fp32_Td, tokens, d, noise_TN, saved.gate);
 
@@ -137,21 +182,22 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   }
 
   Float* gate_up = saved.gate_up.Reserve(dispatch.rows() * 2 * n);
+  Float* h = scratch.h.Reserve(dispatch.rows() * n);
   Float* out_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
-  ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
-    Float* x = room.x.Reserve(rows.count * d);
-    Float* h = room.h.Reserve(rows.count * n);
-    Float* expert_gate_up = gate_up + rows.first * 2 * n;
-    GatherRows(dispatch, rows.first, rows.count, x_Td, d, x);
-    Gemm(Matrix<const Float>(x, rows.count, d),
-         Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d).Transposed(),
-         Output::kOverwrite, Matrix<Float>(expert_gate_up, rows.count, 2 * n));
-    SwiGluForward<Float>(expert_gate_up, row_scale + rows.first, rows.count, n, h);
-    Gemm(Matrix<const Float>(h, rows.count, n),
-         Matrix<const Float>(weights.down + e * d * n, d, n).Transposed(), Output::kOverwrite,
-         Matrix<Float>(out_rows + rows.first * d, rows.count, d));
+  PrepareExperts(weights, dispatch, d, n, Side::kForward, scratch);
+  ForEachRowBlock(dispatch, [&](const ExpertPart& rows) {
+    thread_local Buffer<Float> gathered;
+    const int64_t count = rows.count;
+    Float* x = gathered.Reserve(count * d);
+    GatherRows(dispatch, rows.begin, count, Matrix<const Float>(x_Td, tokens, d), x);
+    Gemm(Matrix<const Float>(x, count, d), scratch.gate_up_weights[rows.expert], Output::kOverwrite,
+         Matrix<Float>(gate_up + rows.begin * 2 * n, count, 2 * n));
+    SwiGluForward<Float>(gate_up + rows.begin * 2 * n, row_scale + rows.begin, count, n,
+                         h + rows.begin * n);
+    Gemm(Matrix<const Float>(h + rows.begin * n, count, n), scratch.down_weights[rows.expert],
+         Output::kOverwrite, Matrix<Float>(out_rows + rows.begin * d, count, d));
   });
-  CombineRows<Float>(dispatch, out_rows, d, y_Td);
+  CombineRows<Float>(dispatch, out_rows, d, residual_Td, y_Td);
   if (weights.shared_gate_up != nullptr) {
     SwiGluFfnForward(weights.shared_gate_up, weights.shared_down, x_Td, tokens, d,
                      config.shared_width, saved.shared_gate_up, scratch, y_Td);
@@ -168,29 +214,42 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   const int64_t k = config.top_k, n = config.expert_width;
   const Dispatch& dispatch = saved.dispatch;
   const float* row_scale = saved.row_scale.data();
+  const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d);
+  Float* h = scratch.h.Reserve(dispatch.rows() * n);
+  Float* dh = scratch.dh.Reserve(dispatch.rows() * n);
+  Float* dgate_up = scratch.dgate_up.Reserve(dispatch.rows() * 2 * n);
   Float* dx_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
   float* dscale = scratch.dscale.Reserve(dispatch.rows());
 
-  ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
-    Float* rows_d = room.x.Reserve(rows.count * d);
-    Float* h = room.h.Reserve(rows.count * n);
-    Float* dh = room.dh.Reserve(rows.count * n);
-    Float* dgate_up = room.dgate_up.Reserve(rows.count * 2 * n);
-    const Matrix<const Float> block(rows_d, rows.count, d), dgu(dgate_up, rows.count, 2 * n);
-
-    GatherRows(dispatch, rows.first, rows.count, dy_Td, d, rows_d);
-    Gemm(block, Matrix<const Float>(weights.down + e * d * n, d, n), Output::kOverwrite,
-         Matrix<Float>(dh, rows.count, n));
-    SwiGluBackward<Float>(dh, saved.gate_up.data() + rows.first * 2 * n, row_scale + rows.first,
-                          rows.count, n, dgate_up, dscale + rows.first, h);
-    Gemm(block.Transposed(), Matrix<const Float>(h, rows.count, n), Output::kAdd,
-         Matrix<float>(gradients.down + e * d * n, d, n));
-
-    GatherRows(dispatch, rows.first, rows.count, x_Td, d, rows_d);
-    Gemm(dgu.Transposed(), block, Output::kAdd,
-         Matrix<float>(gradients.gate_up + e * 2 * n * d, 2 * n, d));
-    Gemm(dgu, Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d), Output::kOverwrite,
-         Matrix<Float>(dx_rows + rows.first * d, rows.count, d));
+  PrepareExperts(weights, dispatch, d, n, Side::kBackward, scratch);
+  ForEachRowBlock(dispatch, [&](const ExpertPart& rows) {
+    thread_local Buffer<Float> gathered;
+    const int64_t count = rows.count;
+    Float* dy_rows = gathered.Reserve(count * d);
+    Float* dgate_up_rows = dgate_up + rows.begin * 2 * n;
+    GatherRows(dispatch, rows.begin, count, dy, dy_rows);
+    Gemm(Matrix<const Float>(dy_rows, count, d), scratch.down_weights[rows.expert],
+         Output::kOverwrite, Matrix<Float>(dh + rows.begin * n, count, n));
+    SwiGluBackward<Float>(dh + rows.begin * n, saved.gate_up.data() + rows.begin * 2 * n,
+                          row_scale + rows.begin, count, n, dgate_up_rows, dscale + rows.begin,
+                          h + rows.begin * n);
+    Gemm(Matrix<const Float>(dgate_up_rows, count, 2 * n), scratch.gate_up_weights[rows.expert],
+         Output::kOverwrite, Matrix<Float>(dx_rows + rows.begin * d, count, d));
+  });
+  ForEachColumnBlock(dispatch, d, [&](const ExpertPart& cols) {
+    thread_local Buffer<Float> gathered;
+    const int64_t e = cols.expert, first = dispatch.first_row[e];
+    const int64_t count = dispatch.first_row[e + 1] - first;
+    Float* rows = gathered.Reserve(count * cols.count);
+    const Matrix<const Float> block(rows, count, cols.count);
+    GatherRows(dispatch, first, count, x.Columns(cols.begin, cols.count), rows);
+    Gemm(
+        Matrix<const Float>(dgate_up + first * 2 * n, count, 2 * n).Transposed(), block,
+        Output::kAdd,
+        Matrix<float>(gradients.gate_up + e * 2 * n * d, 2 * n, d).Columns(cols.begin, cols.count));
+    GatherRows(dispatch, first, count, dy.Columns(cols.begin, cols.count), rows);
+    Gemm(block.Transposed(), Matrix<const Float>(h + first * n, count, n), Output::kAdd,
+         Matrix<float>(gradients.down + (e * d + cols.begin) * n, cols.count, n));
   });
 
   float* dscores = scratch.dscores.Reserve(tokens * k);
@@ -201,8 +260,7 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
     if (row != Dispatch::kNone) scale_gradient += double{dscale[row]} * saved.gate.scores[slot];
   }
   if (gradients.scale != nullptr) *gradients.scale += static_cast<float>(scale_gradient);
-  std::fill_n(dx_Td, tokens * d, 0.0f);
-  CombineRows<Float>(dispatch, dx_rows, d, dx_Td);
+  CombineRows<Float>(dispatch, dx_rows, d, /*base=*/nullptr, dx_Td);
   if (weights.shared_gate_up != nullptr) {
     SwiGluFfnBackward(weights.shared_gate_up, weights.shared_down, x_Td, dy_Td, tokens, d,
                       config.shared_width, saved.shared_gate_up, scratch, gradients.shared_gate_up,
@@ -221,7 +279,8 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                                  const FfnGradients&, float*);                                     \
   template void MoeFfnForward(const artefacts::MoeConfig&, LoadEstimator,                          \
                               const FfnWeights<Float>&, const Float*, const float*, const float*,  \
-                              int64_t, int64_t, FfnSaved<Float>&, FfnScratch<Float>&, float*);     \
+                              const float*, int64_t, int64_t, FfnSaved<Float>&,                    \
+                              FfnScratch<Float>&, float*);                                         \
   template void MoeFfnBackward(const artefacts::MoeConfig&, LoadEstimator,                         \
                                const FfnWeights<Float>&, const Float*, const float*, const Float*, \
                                double, int64_t, int64_t, const FfnSaved<Float>&,                   \

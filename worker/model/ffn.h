@@ -13,6 +13,7 @@
 #include "storage/artefacts/model_config.h"
 #include "worker/kernels/buffer.h"
 #include "worker/kernels/dispatch.h"
+#include "worker/kernels/gemm.h"
 #include "worker/model/gate.h"
 
 namespace moe::model {
@@ -49,18 +50,14 @@ struct FfnSaved {
   kernels::Buffer<Float> shared_gate_up;  // [T, 2 m]
 };
 
-// Room for one expert at a time, or for the dense FFN.
-template <typename Float>
-struct ExpertScratch {
-  kernels::Buffer<Float> x, h, dh, dgate_up;
-};
-
-// Room for one layer at a time.
+// Room for one layer at a time. Of a dense FFN, R is T.
 template <typename Float>
 struct FfnScratch {
-  kernels::Buffer<Float> rows_d;
+  kernels::Buffer<Float> h, dh, dgate_up;  // [R, n], [R, n], [R, 2 n]
+  kernels::Buffer<Float> rows_d;           // [R, d]
   kernels::Buffer<float> dscale, dscores;
-  std::vector<ExpertScratch<Float>> experts;  // per thread
+  // Of each expert.
+  std::vector<kernels::RightSide<Float>> gate_up_weights, down_weights;
 };
 
 // y_Td += down(silu(gate x) * up x)
@@ -74,13 +71,14 @@ void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const
                       int64_t tokens, int64_t d, int64_t n, const FfnSaved<Float>& saved,
                       FfnScratch<Float>& scratch, const FfnGradients& gradients, float* dx_Td);
 
-// y_Td += sum over a token's experts of score * scale * expert(x), + shared expert(x), + bias. The
-// gate reads x_fp32_Td, the same values before rounding. noise_TN as in GateForward.
+// y_Td = residual_Td + sum over a token's experts of score * scale * expert(x), + shared expert(x),
+// + bias; without a residual that is null. The gate reads x_fp32_Td, the same values before
+// rounding. noise_TN as in GateForward.
 template <typename Float>
 void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
-                   const float* noise_TN, int64_t tokens, int64_t d, FfnSaved<Float>& saved,
-                   FfnScratch<Float>& scratch, float* y_Td);
+                   const float* noise_TN, const float* residual_Td, int64_t tokens, int64_t d,
+                   FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td);
 
 // balance_scale is the gradient of the loss by saved.gate.balance_loss.
 template <typename Float>

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "common/philox.h"
+#include "worker/kernels/gate_rows.h"
 #include "worker/kernels/gemm.h"
 #include "worker/kernels/parallel.h"
 #include "worker/model/switch_gate.h"
@@ -19,9 +21,6 @@ using kernels::ParallelFor;
 
 constexpr int64_t kMinTokensPerThread = 64;
 constexpr double kCvEpsilon = 1e-10;
-
-float Softplus(float x) { return x > 20.0f ? x : std::log1p(std::exp(x)); }
-float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 double Mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -52,45 +51,55 @@ std::vector<double> CvSquaredGradient(const std::vector<double>& values) {
   return gradient;
 }
 
-// One token's view of the noisy logits.
-struct NoisyToken {
-  const float* g = nullptr;
-  const float* n = nullptr;          // null without noise
-  const float* raw_sigma = nullptr;  // null without noise
-  float epsilon = 0;
+// The noisy logits of one token at a time; without noise, z is g.
+class NoisyToken {
+ public:
+  NoisyToken(const GateResult& result, int64_t N, double epsilon)
+      : result_(result), N_(N), epsilon_(static_cast<float>(epsilon)), room_(3 * N) {}
 
-  float Sigma(int64_t e) const { return Softplus(raw_sigma[e]) + epsilon; }
-  float Z(int64_t e) const { return n == nullptr ? g[e] : g[e] + n[e] * Sigma(e); }
-};
-
-NoisyToken TokenAt(const GateResult& result, int64_t token, int64_t N, double epsilon) {
-  NoisyToken view{.g = result.logits.data() + token * N, .epsilon = static_cast<float>(epsilon)};
-  if (!result.noise.empty()) {
-    view.n = result.noise.data() + token * N;
-    view.raw_sigma = result.raw_sigma.data() + token * N;
+  void MoveTo(int64_t token) {
+    g = result_.logits.data() + token * N_;
+    z = g;
+    if (result_.noise.empty()) return;
+    n = result_.noise.data() + token * N_;
+    raw_sigma = result_.raw_sigma.data() + token * N_;
+    float* noisy = room_.data();
+    kernels::NoisyLogits(g, n, raw_sigma, epsilon_, N_, noisy + N_, noisy + 2 * N_, noisy);
+    z = noisy;
+    sigma = noisy + N_;
+    scaled_noise = noisy + 2 * N_;
   }
-  return view;
-}
+  // What decides whether an expert is in, for the estimate of its load. The published code compares
+  // the noise alone with the threshold; Shazeer et al. compare the noisy logit, which makes the
+  // loads add up to k T.
+  const float* Tested(LoadEstimator estimator) const {
+    return estimator == LoadEstimator::kCompat ? scaled_noise : z;
+  }
 
-// The smooth load estimate of one (token, expert): Phi((g - threshold) / sigma).
-struct LoadTerm {
-  bool against_runner_up;  // threshold: the (k+1)-th z for an expert that is in, else the k-th
-  float sigma, u;          // u = (g - threshold) / sigma
+  const float* g = nullptr;
+  const float* z = nullptr;
+  // Null without noise.
+  const float* n = nullptr;
+  const float* raw_sigma = nullptr;
+  const float* sigma = nullptr;
+  const float* scaled_noise = nullptr;
+
+ private:
+  const GateResult& result_;
+  const int64_t N_;
+  const float epsilon_;
+  std::vector<float> room_;
 };
 
-LoadTerm LoadTermOf(const NoisyToken& token, int64_t expert, float z_last_in, float z_runner_up,
-                    LoadEstimator estimator) {
-  const float sigma = token.Sigma(expert), noise = token.n[expert] * sigma;
-  // The published code compares the noise alone with the threshold; Shazeer et al. compare the
-  // noisy logit, which makes the loads add up to k T.
-  const float tested = estimator == LoadEstimator::kCompat ? noise : token.g[expert] + noise;
-  const bool is_in = tested > z_runner_up;
-  const float threshold = is_in ? z_runner_up : z_last_in;
-  return {is_in, sigma, (token.g[expert] - threshold) / sigma};
+// The `count` largest of z, the largest first; ties go to the lower expert.
+void LargestFirst(const float* z, int64_t N, int64_t count, std::vector<float>& room,
+                  int32_t* order) {
+  room.assign(z, z + N);
+  for (int64_t j = 0; j < count; ++j) {
+    order[j] = static_cast<int32_t>(std::ranges::max_element(room) - room.begin());
+    room[order[j]] = -std::numeric_limits<float>::infinity();
+  }
 }
-
-float NormalCdf(float u) { return 0.5f * (1.0f + std::erf(u * 0.70710678118654752f)); }
-float NormalDensity(float u) { return 0.39894228040143268f * std::exp(-0.5f * u * u); }
 
 // logits, and tanh's output where there are two matrices.
 void NetworkForward(const GateWeights& weights, const float* x_Td, int64_t tokens, int64_t d,
@@ -104,7 +113,7 @@ void NetworkForward(const GateWeights& weights, const float* x_Td, int64_t token
        Matrix<float>(first, tokens, N));
   if (!is_mlp) return;
   ParallelFor(tokens * N, kMinTokensPerThread * N, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) first[i] = std::tanh(first[i]);
+    kernels::TanhInPlace(end - begin, first + begin);
   });
   Gemm(Matrix<const float>(first, tokens, N),
        Matrix<const float>(weights.router_2, N, N).Transposed(), Output::kOverwrite,
@@ -167,14 +176,13 @@ void GateForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
 
   std::vector<float> load_TN(smooth_load ? tokens * N : 0);
   ParallelFor(tokens, kMinTokensPerThread, [&](int64_t begin, int64_t end) {
-    std::vector<float> z(N);
-    std::vector<int32_t> order(N);
+    NoisyToken token(result, N, config.noise_epsilon);
+    std::vector<float> room(N);
+    std::vector<int32_t> order(wanted);
     for (int64_t t = begin; t < end; ++t) {
-      const NoisyToken token = TokenAt(result, t, N, config.noise_epsilon);
-      for (int64_t e = 0; e < N; ++e) z[e] = token.Z(e);
-      std::iota(order.begin(), order.end(), 0);
-      std::partial_sort(order.begin(), order.begin() + wanted, order.end(),
-                        [&](int32_t a, int32_t b) { return z[a] != z[b] ? z[a] > z[b] : a < b; });
+      token.MoveTo(t);
+      const float* z = token.z;
+      LargestFirst(z, N, wanted, room, order.data());
 
       float sum = 0;
       float* scores = result.scores.data() + t * k;
@@ -186,10 +194,9 @@ void GateForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
       for (int64_t j = 0; j < k; ++j) scores[j] /= sum;
       if (k < N) result.runner_up[t] = order[k];
       if (!smooth_load) continue;
-      for (int64_t e = 0; e < N; ++e) {
-        const LoadTerm term = LoadTermOf(token, e, z[order[k - 1]], z[order[k]], estimator);
-        load_TN[t * N + e] = NormalCdf(term.u);
-      }
+      kernels::LoadEstimates(token.g, token.Tested(estimator), token.sigma,
+                             {.last_in = z[order[k - 1]], .runner_up = z[order[k]]}, N,
+                             load_TN.data() + t * N);
     }
   });
 
@@ -229,13 +236,16 @@ void GateBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   }
   std::vector<double> dimportance = CvSquaredGradient(result.importance);
   for (double& value : dimportance) value *= weight;
-  std::vector<double> dload = CvSquaredGradient(result.load);
-  for (double& value : dload) value *= weight;
+  std::vector<float> dload;
+  for (const double value : CvSquaredGradient(result.load)) {
+    dload.push_back(static_cast<float>(value * weight));
+  }
 
   ParallelFor(tokens, kMinTokensPerThread, [&](int64_t begin, int64_t end) {
+    NoisyToken token(result, N, config.noise_epsilon);
     std::vector<float> dz(N), dg(N), dsigma(N), dscore(k);
     for (int64_t t = begin; t < end; ++t) {
-      const NoisyToken token = TokenAt(result, t, N, config.noise_epsilon);
+      token.MoveTo(t);
       const int32_t* chosen = result.indices.data() + t * k;
       const float* scores = result.scores.data() + t * k;
       std::fill(dz.begin(), dz.end(), 0.0f);
@@ -253,20 +263,17 @@ void GateBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
       // The load estimate: by g, by sigma, and by the thresholds, which are two experts' z.
       if (smooth_load) {
         const int32_t last_in = chosen[k - 1], runner_up = result.runner_up[t];
-        const float z_last_in = token.Z(last_in), z_runner_up = token.Z(runner_up);
-        for (int64_t e = 0; e < N; ++e) {
-          const LoadTerm term = LoadTermOf(token, e, z_last_in, z_runner_up, estimator);
-          const float du = static_cast<float>(dload[e]) * NormalDensity(term.u) / term.sigma;
-          dg[e] += du;
-          dz[term.against_runner_up ? runner_up : last_in] -= du;
-          dsigma[e] -= du * term.u;
-        }
+        const kernels::GateThresholds by_threshold =
+            kernels::LoadGradients(token.g, token.Tested(estimator), token.sigma,
+                                   {.last_in = token.z[last_in], .runner_up = token.z[runner_up]},
+                                   dload.data(), N, dg.data(), dsigma.data());
+        dz[last_in] += by_threshold.last_in;
+        dz[runner_up] += by_threshold.runner_up;
       }
-      for (int64_t e = 0; e < N; ++e) {
-        dlogits[t * N + e] = dg[e] + dz[e];
-        if (!has_noise) continue;
-        draw_sigma[t * N + e] = (dsigma[e] + dz[e] * token.n[e]) * Sigmoid(token.raw_sigma[e]);
-      }
+      for (int64_t e = 0; e < N; ++e) dlogits[t * N + e] = dg[e] + dz[e];
+      if (!has_noise) continue;
+      kernels::RawSigmaGradients(dsigma.data(), dz.data(), token.n, token.raw_sigma, N,
+                                 draw_sigma.data() + t * N);
     }
   });
 

@@ -242,7 +242,8 @@ class TypedModel final : public Model::Impl {
     float* dh = scratch_.dnormed.Reserve(T * d);
     float* losses = losses_.Reserve(T);
     LmHeadLossBackward(h, head_, batch.targets.data(), T, d, config_.vocab_size,
-                       static_cast<float>(scale.target), chunk_, losses, dh, arena.M(HeadName()));
+                       static_cast<float>(scale.target), head_scratch_, losses, dh,
+                       arena.M(HeadName()));
     SumLosses(batch, losses, result);
 
     float* dx = dx_.Reserve(T * d);
@@ -270,7 +271,7 @@ class TypedModel final : public Model::Impl {
     const int64_t T = tokens.count();
     float* losses = losses_.Reserve(T);
     LmHeadLoss(FinalNorm(T), head_, batch.targets.data(), T, config_.hidden_size,
-               config_.vocab_size, chunk_, losses);
+               config_.vocab_size, head_scratch_, losses);
     SumLosses(batch, losses, result);
     return result;
   }
@@ -299,7 +300,7 @@ class TypedModel final : public Model::Impl {
   // After the layer's backward, whose scratch still holds what its FFN computed.
   void Observe(int64_t layer, int64_t tokens) {
     if (!observer_ || config_.is_moe_layer(layer)) return;
-    const ExpertScratch<Float>& scratch = scratch_.ffn.experts[0];
+    const FfnScratch<Float>& scratch = scratch_.ffn;
     observer_({.layer = layer,
                .tokens = tokens,
                .width = config_.intermediate_size,
@@ -446,7 +447,7 @@ class TypedModel final : public Model::Impl {
   std::vector<LayerSaved<Float>> saved_;
   LayerScratch<Float> scratch_;
   Buffer<float> final_x_, final_rstd_, dx_, noise_, losses_;
-  Buffer<Float> chunk_;
+  LmHeadScratch<Float> head_scratch_;
   BatchResult evaluated_;
   std::function<void(const FfnActivations&)> observer_;
 };

@@ -1,22 +1,18 @@
-// What this machine can do, measured with the kernels that train: in about a second.
+// What this machine can do, measured with the code that trains: in a few seconds.
 #pragma once
 
 #include <cstdint>
 
 #include "common/json.h"
+#include "planner/machine.h"
 #include "worker/model/model.h"
 #include "worker/rank/device.h"
 
 namespace moe::rank {
 
-// moe.v1.DeviceSpeed. All rates are per second, with the device's threads.
+// moe.v1.DeviceSpeed, with the device's threads.
 struct DeviceSpeed {
-  struct Rates {
-    double dense_flops = 0;      // large matrix products
-    double expert_flops = 0;     // of one expert's share of a micro-batch, experts side by side
-    double attention_flops = 0;  // causal, forward and backward
-  };
-  Rates bf16, fp32;  // bf16: of the type that bf16 jobs compute in here
+  planner::ComputeRates bf16, fp32;  // bf16: of the type that bf16 jobs compute in here
   double memory_bytes = 0;
   int64_t process_bytes = 0;
   bool has_bf16 = false;

@@ -41,6 +41,16 @@ TEST(FlopsTest, Experts_AreCountedAsOftenAsATokenMeetsThem) {
   EXPECT_GT(dense.dense, ffn);
 }
 
+TEST(FlopsTest, OutputMatrix_CountsOnceWhetherTiedOrNot) {
+  artefacts::ModelConfig config = Split(SmolLm2(), 16, 4);
+  const Flops tied = CountFlops(config, 512);
+  EXPECT_DOUBLE_EQ(tied.head, 2.0 * 49152 * 576);
+  config.tie_word_embeddings = false;
+  const Flops of_its_own = CountFlops(config, 512);
+  EXPECT_DOUBLE_EQ(of_its_own.head, tied.head);
+  EXPECT_DOUBLE_EQ(of_its_own.Forward(), tied.Forward());
+}
+
 TEST(FlopsTest, LayersLeftDense_CountAsDense) {
   artefacts::ModelConfig config = Split(SmolLm2(), 16, 4);
   const Flops all = CountFlops(config, 512);

@@ -27,7 +27,10 @@ TrainSetup SmolSetup() {
 Machine Cpu(int64_t memory_bytes) {
   return {.name = "slot of w1, measured",
           .bf16 = {},
-          .fp32 = {.dense_flops = 100e9, .expert_flops = 80e9, .attention_flops = 50e9},
+          .fp32 = {.dense_flops = 100e9,
+                   .expert_flops = 80e9,
+                   .attention_flops = 50e9,
+                   .head_flops = 90e9},
           .memory_bytes_per_s = 20e9,
           .memory_bytes = memory_bytes,
           .is_measured = true};
@@ -70,7 +73,18 @@ TEST(TrainPlanTest, Time_IsTheSumOfItsParts) {
   EXPECT_GT(plan.step_seconds, flops / 100e9) << "nothing is faster than the fastest rate";
   EXPECT_LT(plan.step_seconds, 2 * flops / 50e9);
   EXPECT_DOUBLE_EQ(plan.duration_seconds, 100 * plan.step_seconds);
+  // Two passes, and the optimizer.
+  EXPECT_GT(plan.step_seconds, 2 * plan.micro_batch_seconds);
   EXPECT_DOUBLE_EQ(plan.tokens_per_second, 8 * 512 / plan.step_seconds);
+}
+
+TEST(TrainPlanTest, PassesThatTakeLongerThanTheirParts_LengthenTheStep) {
+  const TrainPlan plan = PlanTraining(SmolSetup(), Cpu(0));
+  Machine machine = Cpu(0);
+  machine.fp32.pass_ratio = 1.5;
+  const TrainPlan longer = PlanTraining(SmolSetup(), machine);
+  EXPECT_DOUBLE_EQ(longer.micro_batch_seconds, 1.5 * plan.micro_batch_seconds);
+  EXPECT_NEAR(longer.step_seconds - plan.step_seconds, plan.micro_batch_seconds, 1e-9);
 }
 
 TEST(TrainPlanTest, UnmeasuredMachine_HasNoTimes) {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "tests/unit/worker/kernels/numbers.h"
+#include "worker/kernels/attention_tiles.h"
+#include "worker/kernels/tile_gemm.h"
 
 namespace moe::kernels {
 namespace {
@@ -130,16 +132,18 @@ TEST(Attention, Backward_EqualsFiniteDifferences) {
   }
 }
 
-TEST(Attention, Bf16_EqualsFp32OfTheSameInputsWithinRounding) {
+using Forward = decltype(AttentionForward<c10::BFloat16>);
+using Backward = decltype(AttentionBackward<c10::BFloat16>);
+
+void ExpectFp32WithinRounding(Forward forward, Backward backward) {
   const auto qkv = ToBf16(Random(kRows * kShape.qkv_width(), 4));
   const auto dout = ToBf16(Random(kRows * kShape.out_width(), 5));
   const std::vector<float> qkv_fp32 = ToFp32(qkv), dout_fp32 = ToFp32(dout);
   std::vector<c10::BFloat16> out(dout.size()), dqkv(qkv.size());
   std::vector<float> out_fp32(dout.size()), dqkv_fp32(qkv.size());
   std::vector<float> log_sum_exp(kRows * kShape.heads);
-  AttentionForward<c10::BFloat16>(kShape, qkv.data(), out.data(), log_sum_exp.data());
-  AttentionBackward<c10::BFloat16>(kShape, dout.data(), qkv.data(), out.data(), log_sum_exp.data(),
-                                   dqkv.data());
+  forward(kShape, qkv.data(), out.data(), log_sum_exp.data());
+  backward(kShape, dout.data(), qkv.data(), out.data(), log_sum_exp.data(), dqkv.data());
   AttentionForward<float>(kShape, qkv_fp32.data(), out_fp32.data(), log_sum_exp.data());
   AttentionBackward<float>(kShape, dout_fp32.data(), qkv_fp32.data(), out_fp32.data(),
                            log_sum_exp.data(), dqkv_fp32.data());
@@ -147,6 +151,15 @@ TEST(Attention, Bf16_EqualsFp32OfTheSameInputsWithinRounding) {
   for (size_t i = 0; i < dqkv.size(); ++i) {
     ASSERT_NEAR(dqkv[i], dqkv_fp32[i], 4e-3 + 1e-2 * std::abs(dqkv_fp32[i])) << i;
   }
+}
+
+TEST(Attention, Bf16_EqualsFp32OfTheSameInputsWithinRounding) {
+  ExpectFp32WithinRounding(AttentionForward<c10::BFloat16>, AttentionBackward<c10::BFloat16>);
+}
+
+TEST(Attention, Tiles_EqualFp32OfTheSameInputsWithinRounding) {
+  if (!CpuMultipliesBf16()) GTEST_SKIP() << "this CPU does not multiply bf16";
+  ExpectFp32WithinRounding(AttentionForwardTiles, AttentionBackwardTiles);
 }
 
 // Stretches of one call, and each in a call of its own.

@@ -86,7 +86,7 @@ TEST(Gemm, EveryOrientation_EqualsTheDefinitionAndKeepsThePadding) {
 // Sums of fp32 that are never rounded on their way, of as much of the right-hand side as is asked
 // for, the same from any number of threads.
 TEST(TileGemm, PartOfTheRightHandSide_IsSummedInFp32) {
-  if (!CpuHasTiles()) GTEST_SKIP() << "this CPU has no tiles";
+  if (!CpuMultipliesBf16()) GTEST_SKIP() << "this CPU does not multiply bf16";
   constexpr int64_t kRows = 300, kDepth = 1500, kCols = 130, kUsedDepth = 1101, kUsedCols = 65;
   for (bool a_transposed : {false, true}) {
     const Operand<c10::BFloat16> a(kRows, kUsedDepth, a_transposed, 1), b(kDepth, kCols, false, 2);

@@ -32,6 +32,23 @@ TEST(Exp, WholeRange_IsWithinTwoUlp) {
   EXPECT_TRUE(std::isnan(Exp(std::numeric_limits<float>::quiet_NaN())));
 }
 
+TEST(VectorMath, GateFunctions_AreWithinAFewUlpOfTheLibrary) {
+  for (float x = -30.0f; x < 30.0f; x += 0.00731f) {
+    const double softplus = std::log1p(std::exp(double{x}));
+    ASSERT_NEAR(Softplus(x), softplus, 4e-7 * softplus) << x;
+    ASSERT_NEAR(Tanh(x), std::tanh(double{x}), 4e-7 * std::abs(std::tanh(double{x}))) << x;
+    ASSERT_NEAR(Erf(x), std::erf(double{x}), 5e-7) << x;
+  }
+  for (float x = 0x1p-40f; x <= 1.0f; x *= 1.25f) {
+    ASSERT_NEAR(Log1p(x), std::log1p(double{x}), 4e-7 * x) << x;
+    ASSERT_NEAR(Tanh(x), std::tanh(double{x}), 4e-7 * x) << x;
+  }
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const float y : {Softplus(nan), Tanh(nan), Erf(nan), Log1p(nan)}) {
+    EXPECT_TRUE(std::isnan(y));
+  }
+}
+
 TEST(FromFloat, Bf16_RoundsToNearestEvenAndKeepsNan) {
   EXPECT_EQ(ToFloat(FromFloat<c10::BFloat16>(1.0f + 0x1p-8f)), 1.0f) << "tie to even";
   EXPECT_EQ(ToFloat(FromFloat<c10::BFloat16>(1.0f + 0x1.8p-7f)), 1.0f + 0x1p-6f) << "tie to even";
@@ -42,21 +59,21 @@ TEST(FromFloat, Bf16_RoundsToNearestEvenAndKeepsNan) {
       std::isinf(ToFloat(FromFloat<c10::BFloat16>(std::numeric_limits<float>::infinity()))));
 }
 
-TEST(CrossEntropy, LargeLogits_GiveExactLossAndGradient) {
-  // Differences matter, not sizes: exp(900) would overflow.
-  std::vector<float> logits = {900.0f, 901.0f, 899.0f, 1.0f, 2.0f, 3.0f};
-  const std::vector<int64_t> targets = {1, -1};
-  std::vector<float> forward(2), loss(2);
-  CrossEntropyForward<float>(logits.data(), targets.data(), 2, 3, forward.data());
-  CrossEntropyBackward(logits.data(), targets.data(), 2, 3, /*scale=*/0.5f, loss.data());
-  const double sum = std::exp(-1.0) + 1 + std::exp(-2.0);
-  EXPECT_NEAR(loss[0], std::log(sum), 1e-6);
-  EXPECT_EQ(forward, loss);
-  EXPECT_NEAR(logits[0], 0.5 * std::exp(-1.0) / sum, 1e-6);
-  EXPECT_NEAR(logits[1], 0.5 * (1 / sum - 1), 1e-6);
-  EXPECT_NEAR(logits[2], 0.5 * std::exp(-2.0) / sum, 1e-6);
-  EXPECT_EQ(loss[1], 0.0f) << "no target";
-  EXPECT_THAT(std::vector<float>(logits.begin() + 3, logits.end()), Each(0.0f));
+TEST(CrossEntropy, LargeLogitsInBlocks_GiveExactLossAndGradient) {
+  // Differences matter, not sizes: exp(900) would overflow. The largest is not in the first block.
+  const std::vector<float> logits = {900.0f, 899.0f, 901.0f, 898.0f, 700.0f};
+  SoftmaxSum sum;
+  AddLogits(logits.data(), 2, sum);
+  AddLogits(logits.data() + 2, 3, sum);
+  const double total = std::exp(-1.0) + std::exp(-2.0) + 1 + std::exp(-3.0);
+  EXPECT_NEAR(sum.Loss(901.0f), std::log(total), 1e-6);
+  EXPECT_NEAR(sum.Loss(700.0f), std::log(total) + 201, 1e-4);
+  std::vector<float> gradients(logits.begin() + 2, logits.end());
+  ScaledProbabilities(sum, /*scale=*/0.5f, 3, gradients.data());
+  EXPECT_NEAR(gradients[0], 0.5 / total, 1e-6);
+  EXPECT_NEAR(gradients[1], 0.5 * std::exp(-3.0) / total, 1e-6);
+  EXPECT_NEAR(gradients[2], 0.0, 1e-12);
+  EXPECT_NEAR(TargetGradient(901.0f, sum, /*scale=*/0.5f), 0.5 * (1 / total - 1), 1e-6);
 }
 
 TEST(RmsNorm, Backward_EqualsFiniteDifferencesWhateverTheThreads) {
@@ -163,12 +180,15 @@ TEST(Dispatch, GroupsRowsByExpertInTokenOrderAndCombinesThem) {
   EXPECT_THAT(dispatch.row_of_slot, ElementsAre(2, 0, 1, 3, 4, 5));
 
   const std::vector<float> x = {10, 11, 20, 21, 30, 31};
-  std::vector<float> rows(6), y(6, 1.0f), all(12);
-  GatherRows(dispatch, /*first_row=*/2, /*rows=*/3, x.data(), 2, rows.data());
+  const Matrix<const float> matrix(x.data(), 3, 2);
+  std::vector<float> rows(6), right(3), y(6), all(12);
+  GatherRows(dispatch, /*first_row=*/2, /*rows=*/3, matrix, rows.data());
   EXPECT_THAT(rows, ElementsAre(10, 11, 20, 21, 30, 31));
-  GatherRows(dispatch, 0, 6, x.data(), 2, all.data());
-  CombineRows(dispatch, all.data(), 2, y.data());
-  EXPECT_THAT(y, ElementsAre(21, 23, 41, 43, 61, 63));
+  GatherRows(dispatch, /*first_row=*/0, /*rows=*/3, matrix.Columns(1, 1), right.data());
+  EXPECT_THAT(right, ElementsAre(11, 21, 11));
+  GatherRows(dispatch, 0, 6, matrix, all.data());
+  CombineRows(dispatch, all.data(), 2, /*base=*/nullptr, y.data());
+  EXPECT_THAT(y, ElementsAre(20, 22, 40, 42, 60, 62));
 }
 
 TEST(Dispatch, SlotsThatGoNowhere_HaveNoRowAndAddNothing) {
@@ -181,9 +201,10 @@ TEST(Dispatch, SlotsThatGoNowhere_HaveNoRowAndAddNothing) {
   EXPECT_THAT(dispatch.row_of_slot, ElementsAre(0, Dispatch::kNone, 1, Dispatch::kNone));
 
   const std::vector<float> rows = {5, 7};
-  std::vector<float> y(4, 1.0f);
-  CombineRows(dispatch, rows.data(), /*d=*/1, y.data());
-  EXPECT_THAT(y, ElementsAre(6, 1, 8, 1));
+  const std::vector<float> base = {1, 2, 3, 4};
+  std::vector<float> y(4);
+  CombineRows(dispatch, rows.data(), /*d=*/1, base.data(), y.data());
+  EXPECT_THAT(y, ElementsAre(6, 2, 10, 4));
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ class MoeFfn : public ::testing::Test {
   std::vector<float> Forward(const float* draws) {
     std::vector<float> y(kTokens * kHidden, 0);
     MoeFfnForward<float>(layer_.config, LoadEstimator::kCorrect, Weights(), layer_.x.data(),
-                         layer_.x.data(), draws, kTokens, kHidden, saved_, scratch_, y.data());
+                         layer_.x.data(), draws, /*residual_Td=*/nullptr, kTokens, kHidden, saved_,
+                         scratch_, y.data());
     return y;
   }
 
