@@ -28,13 +28,13 @@ RULES = {
     "worker/kernels": ["common"],
     "worker/parallel": ["common"],
     "worker/cuda": ["common", "worker/kernels", "worker/parallel"],
-    "worker/model": ["common", "storage/artefacts", "sampler", "worker/kernels"],
+    "worker/model": ["common", "storage/artefacts", "sampler", "worker/kernels", "worker/parallel"],
     "worker/construction": ["common", "storage/artefacts", "sampler", "worker/model",
                             "worker/kernels"],
     "worker/training": ["common", "storage/artefacts", "sampler", "planner", "worker/model",
                         "worker/parallel", "worker/evaluation", "worker/kernels"],
     "worker/evaluation": ["common", "storage/artefacts", "sampler", "worker/model"],
-    "worker/rank": ["common", "storage/artefacts", "sampler", "worker"],
+    "worker/rank": ["common", "storage/artefacts", "sampler", "planner", "worker"],
 }
 
 # third party header prefix -> folders that may include it.

@@ -121,6 +121,49 @@ void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const
                     scratch, gradients.gate_up, gradients.down, Output::kOverwrite, dx_Td);
 }
 
+namespace {
+
+// out_rows [rows, d] = the output of each row's expert, times row_scale [rows].
+template <typename Float>
+void ExpertsForward(const FfnWeights<Float>& weights, const Dispatch& dispatch, const Float* x_Td,
+                    const float* row_scale, int64_t d, int64_t n, FfnSaved<Float>& saved,
+                    FfnScratch<Float>& scratch, Float* out_rows) {
+  Float* gate_up = saved.gate_up.Reserve(dispatch.rows() * 2 * n);
+  ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
+    Float* x = room.x.Reserve(rows.count * d);
+    Float* h = room.h.Reserve(rows.count * n);
+    Float* expert_gate_up = gate_up + rows.first * 2 * n;
+    GatherRows(dispatch, rows.first, rows.count, x_Td, d, x);
+    Gemm(Matrix<const Float>(x, rows.count, d),
+         Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d).Transposed(),
+         Output::kOverwrite, Matrix<Float>(expert_gate_up, rows.count, 2 * n));
+    SwiGluForward<Float>(expert_gate_up, row_scale + rows.first, rows.count, n, h);
+    Gemm(Matrix<const Float>(h, rows.count, n),
+         Matrix<const Float>(weights.down + e * d * n, d, n).Transposed(), Output::kOverwrite,
+         Matrix<Float>(out_rows + rows.first * d, rows.count, d));
+  });
+}
+
+// The same by the ranks that hold the experts.
+template <typename Float>
+void SharedOutExpertsForward(const FfnWeights<Float>& weights, const Float* x_Td, int64_t d,
+                             int64_t n, FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                             Float* out_rows) {
+  ExpertExchange& exchange = *weights.exchange;
+  ExpertRoute& route = saved.route;
+  exchange.Plan(saved.dispatch, route);
+  const int64_t arrived = route.dispatch.rows();
+  Float* x = saved.arrived_x.Reserve(arrived * d);
+  float* scale = saved.arrived_scale.Reserve(arrived);
+  exchange.SendTokens(route, saved.dispatch, x_Td, d, x);
+  exchange.SendNumbers(route, saved.row_scale.data(), scale);
+  Float* computed = scratch.computed_d.Reserve(arrived * d);
+  ExpertsForward(weights, route.dispatch, x, scale, d, n, saved, scratch, computed);
+  exchange.Return(route, computed, d, out_rows);
+}
+
+}  // namespace
+
 template <typename Float>
 void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
@@ -136,21 +179,12 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
     row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] * weights.scale;
   }
 
-  Float* gate_up = saved.gate_up.Reserve(dispatch.rows() * 2 * n);
   Float* out_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
-  ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
-    Float* x = room.x.Reserve(rows.count * d);
-    Float* h = room.h.Reserve(rows.count * n);
-    Float* expert_gate_up = gate_up + rows.first * 2 * n;
-    GatherRows(dispatch, rows.first, rows.count, x_Td, d, x);
-    Gemm(Matrix<const Float>(x, rows.count, d),
-         Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d).Transposed(),
-         Output::kOverwrite, Matrix<Float>(expert_gate_up, rows.count, 2 * n));
-    SwiGluForward<Float>(expert_gate_up, row_scale + rows.first, rows.count, n, h);
-    Gemm(Matrix<const Float>(h, rows.count, n),
-         Matrix<const Float>(weights.down + e * d * n, d, n).Transposed(), Output::kOverwrite,
-         Matrix<Float>(out_rows + rows.first * d, rows.count, d));
-  });
+  if (weights.exchange == nullptr) {
+    ExpertsForward(weights, dispatch, x_Td, row_scale, d, n, saved, scratch, out_rows);
+  } else {
+    SharedOutExpertsForward(weights, x_Td, d, n, saved, scratch, out_rows);
+  }
   CombineRows<Float>(dispatch, out_rows, d, y_Td);
   if (weights.shared_gate_up != nullptr) {
     SwiGluFfnForward(weights.shared_gate_up, weights.shared_down, x_Td, tokens, d,
@@ -159,18 +193,15 @@ void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
   if (weights.output_bias != nullptr) AddBias(weights.output_bias, tokens, d, y_Td);
 }
 
-template <typename Float>
-void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
-                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
-                    const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
-                    const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
-                    const FfnGradients& gradients, float* dx_Td) {
-  const int64_t k = config.top_k, n = config.expert_width;
-  const Dispatch& dispatch = saved.dispatch;
-  const float* row_scale = saved.row_scale.data();
-  Float* dx_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
-  float* dscale = scratch.dscale.Reserve(dispatch.rows());
+namespace {
 
+// From dy, the gradient of the combined rows: dx_rows [rows, d] and dscale [rows], that of
+// row_scale, are overwritten; weight gradients are added.
+template <typename Float>
+void ExpertsBackward(const FfnWeights<Float>& weights, const Dispatch& dispatch, const Float* x_Td,
+                     const Float* dy_Td, const float* row_scale, int64_t d, int64_t n,
+                     const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                     const FfnGradients& gradients, Float* dx_rows, float* dscale) {
   ForEachExpert(dispatch, scratch, [&](ExpertScratch<Float>& room, int64_t e, ExpertRows rows) {
     Float* rows_d = room.x.Reserve(rows.count * d);
     Float* h = room.h.Reserve(rows.count * n);
@@ -192,6 +223,44 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
     Gemm(dgu, Matrix<const Float>(weights.gate_up + e * 2 * n * d, 2 * n, d), Output::kOverwrite,
          Matrix<Float>(dx_rows + rows.first * d, rows.count, d));
   });
+}
+
+// The same by the ranks that hold the experts, which kept the rows of the forward.
+template <typename Float>
+void SharedOutExpertsBackward(const FfnWeights<Float>& weights, const Float* dy_Td, int64_t d,
+                              int64_t n, const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                              const FfnGradients& gradients, Float* dx_rows, float* dscale) {
+  ExpertExchange& exchange = *weights.exchange;
+  const ExpertRoute& route = saved.route;
+  const int64_t arrived = route.dispatch.rows();
+  Float* dy = scratch.arrived_dy.Reserve(arrived * d);
+  exchange.SendTokens(route, saved.dispatch, dy_Td, d, dy);
+  Float* computed = scratch.computed_d.Reserve(arrived * d);
+  float* computed_dscale = scratch.computed_dscale.Reserve(arrived);
+  ExpertsBackward(weights, route.dispatch, saved.arrived_x.data(), dy, saved.arrived_scale.data(),
+                  d, n, saved, scratch, gradients, computed, computed_dscale);
+  exchange.Return(route, computed, d, dx_rows);
+  exchange.Return(route, computed_dscale, 1, dscale);
+}
+
+}  // namespace
+
+template <typename Float>
+void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                    const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
+                    const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                    const FfnGradients& gradients, float* dx_Td) {
+  const int64_t k = config.top_k, n = config.expert_width;
+  const Dispatch& dispatch = saved.dispatch;
+  Float* dx_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
+  float* dscale = scratch.dscale.Reserve(dispatch.rows());
+  if (weights.exchange == nullptr) {
+    ExpertsBackward(weights, dispatch, x_Td, dy_Td, saved.row_scale.data(), d, n, saved, scratch,
+                    gradients, dx_rows, dscale);
+  } else {
+    SharedOutExpertsBackward(weights, dy_Td, d, n, saved, scratch, gradients, dx_rows, dscale);
+  }
 
   float* dscores = scratch.dscores.Reserve(tokens * k);
   double scale_gradient = 0;

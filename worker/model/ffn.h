@@ -1,7 +1,8 @@
 // The feed-forward part of a decoder layer, forward and backward: dense, or a mixture of experts.
 //
 // T tokens, d hidden size, n FFN (or expert) width, N experts, k experts per token, R = T k rows,
-// m width of the shared expert.
+// m width of the shared expert. Where the experts are shared out among ranks, weights and gradients
+// of routed experts are those of this rank's, and R of what is saved is the rows that they got.
 // Float is what the model computes in: float or c10::BFloat16.
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "storage/artefacts/model_config.h"
 #include "worker/kernels/buffer.h"
 #include "worker/kernels/dispatch.h"
+#include "worker/model/expert_exchange.h"
 #include "worker/model/gate.h"
 
 namespace moe::model {
@@ -22,6 +24,7 @@ struct FfnWeights {
   const Float* gate_up = nullptr;  // [2 n, d], or [N, 2 n, d]
   const Float* down = nullptr;     // [d, n], or [N, d, n]
   // Of a mixture.
+  ExpertExchange* exchange = nullptr;  // to experts of other ranks; null where all are here
   GateWeights gate;
   float scale = 1;                        // on every routed expert's output
   const Float* shared_gate_up = nullptr;  // [2 m, d]; null without a shared expert
@@ -45,7 +48,11 @@ struct FfnSaved {
   kernels::Buffer<Float> gate_up;  // [T, 2 n], or [R, 2 n]
   GateResult gate;
   kernels::Dispatch dispatch;
-  kernels::Buffer<float> row_scale;       // [R]: score * scale
+  kernels::Buffer<float> row_scale;  // [T k]: score * scale
+  // What other ranks' tokens make of it.
+  ExpertRoute route;
+  kernels::Buffer<Float> arrived_x;       // [R, d], as they arrived
+  kernels::Buffer<float> arrived_scale;   // [R], by expert
   kernels::Buffer<Float> shared_gate_up;  // [T, 2 m]
 };
 
@@ -60,7 +67,9 @@ template <typename Float>
 struct FfnScratch {
   kernels::Buffer<Float> rows_d;
   kernels::Buffer<float> dscale, dscores;
-  std::vector<ExpertScratch<Float>> experts;  // per thread
+  kernels::Buffer<Float> arrived_dy, computed_d;  // [R, d]: as they arrived; by expert
+  kernels::Buffer<float> computed_dscale;         // [R], by expert
+  std::vector<ExpertScratch<Float>> experts;      // per thread
 };
 
 // y_Td += down(silu(gate x) * up x)
