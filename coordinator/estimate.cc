@@ -52,14 +52,16 @@ std::optional<planner::Machine> LargestSlot(const WorkerRegistry& workers,
 
 planner::TrainSetup SetupOf(const v1::JobSpec& spec, const artefacts::ModelConfig& model) {
   const v1::TrainSpec& train = *TrainSettings(spec);
-  planner::TrainSetup setup = {.model = model,
-                               .steps = train.steps(),
-                               .sequence_length = train.sequence_length(),
-                               .global_batch_samples = train.global_batch_samples(),
-                               .micro_batch_samples = train.micro_batch_samples(),
-                               .ranks = spec.resources().slots(),
-                               .bf16 = train.compute_dtype() == "bf16",
-                               .keeps_average = train.has_weight_average()};
+  planner::TrainSetup setup = {
+      .model = model,
+      .steps = train.steps(),
+      .sequence_length = train.sequence_length(),
+      .global_batch_samples = train.global_batch_samples(),
+      .micro_batch_samples = train.micro_batch_samples(),
+      .ranks = spec.resources().slots(),
+      .expert_parallel = train.has_parallel() ? train.parallel().expert() : 1,
+      .bf16 = train.compute_dtype() == "bf16",
+      .keeps_average = train.has_weight_average()};
   setup.model.moe.add_noise = train.gate_noise();
   return setup;
 }
@@ -86,6 +88,7 @@ v1::TrainEstimate Estimate(const v1::JobSpec& spec, const artefacts::ModelConfig
   estimate.set_tokens_per_second(plan.tokens_per_second);
   estimate.set_duration_seconds(plan.duration_seconds);
   estimate.set_sent_bytes_per_step(plan.sent_bytes_per_step);
+  estimate.set_all_to_all_bytes_per_step(plan.all_to_all_bytes_per_step);
   for (const planner::BatchChoice& choice : plan.choices) {
     v1::BatchChoice& out = *estimate.add_choices();
     out.set_micro_batch_samples(static_cast<int32_t>(choice.micro_batch_samples));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "planner/expert_parallel.h"
 #include "planner/flops.h"
 #include "worker/model/parameters.h"
 
@@ -29,6 +30,7 @@ struct Shape {
         d(setup.model.hidden_size),
         L(setup.model.num_layers),
         N(setup.model.moe.num_experts),
+        E(setup.expert_parallel),
         k(setup.model.moe.top_k),
         qkv((setup.model.num_heads + 2 * setup.model.num_kv_heads) * setup.model.head_dim),
         out(setup.model.num_heads * setup.model.head_dim),
@@ -40,9 +42,31 @@ struct Shape {
         is_mlp_gate(setup.model.moe.gate_network == "mlp"),
         has_noise(setup.model.moe.has_noise_weight()) {}
 
-  int64_t element, T, d, L, N, k, qkv, out, heads;
+  int64_t element, T, d, L, N, E, k, qkv, out, heads;
   int64_t moe_layers, dense_width, expert_width, shared_width;
   bool is_mlp_gate, has_noise;
+};
+
+// What a rank has of the parameters.
+struct Arena {
+  explicit Arena(const TrainSetup& setup) {
+    const model::ParameterLayout layout(setup.model, {.index = 0, .count = setup.expert_parallel});
+    for (const model::Region region : model::kRegions) {
+      const auto [begin, end] = layout.RegionRange(region);
+      const int64_t ranks =
+          region == model::Region::kExperts ? setup.ranks / setup.expert_parallel : setup.ranks;
+      const int64_t share = (end - begin + ranks - 1) / ranks;
+      held += end - begin;
+      owned += share;
+      if (ranks > 1) received += share;
+      // Reduce-scatter of gradients and all-gather of parameters: 2 (R - 1) / R of the region.
+      sent_bytes += 2 * (ranks - 1) * ((end - begin) * kFp32 / ranks);
+    }
+  }
+
+  int64_t held = 0, owned = 0;  // elements; of those owned the optimizer's state is kept
+  int64_t received = 0;         // elements of the owned that other ranks have too
+  int64_t sent_bytes = 0;       // in a step
 };
 
 // LayerSaved of worker/model/decoder_layer.h, of all layers, per token.
@@ -52,7 +76,9 @@ int64_t SavedBytesPerToken(const Shape& s) {
   // Gate: logits, hidden, noise, sigma; indices and scores; dispatch in both directions; row scale.
   const int64_t gate_rows = 1 + (s.is_mlp_gate ? 1 : 0) + (s.has_noise ? 2 : 0);
   const int64_t gate = kFp32 * (gate_rows * s.N + 2 * s.k + 1) + (2 * 8 + s.element) * s.k;
-  const int64_t moe_ffn = s.element * 2 * (s.k * s.expert_width + s.shared_width) + gate;
+  // Rows that arrived, their scales, and their dispatch.
+  const int64_t arrived = s.E > 1 ? s.k * (s.element * s.d + kFp32 + 3 * 4) : 0;
+  const int64_t moe_ffn = s.element * 2 * (s.k * s.expert_width + s.shared_width) + gate + arrived;
   return s.L * attention + s.moe_layers * moe_ffn + (s.L - s.moe_layers) * dense_ffn;
 }
 
@@ -65,30 +91,42 @@ int64_t ScratchBytesPerToken(const Shape& s) {
   if (s.moe_layers == 0) return common + dense_ffn;
   const int64_t rows = s.element * s.k * s.d + kFp32 * 2 * s.k;
   const int64_t experts = s.element * 4 * s.expert_width * s.k;
-  return common + rows + experts + dense_ffn;
+  // Rows that arrived with their gradients, what was computed, and what is on its way.
+  const int64_t exchanged = s.E > 1 ? s.k * (4 * s.element * s.d + 2 * kFp32) : 0;
+  return common + rows + experts + exchanged + dense_ffn;
 }
 
-// The experts of a layer, ready for products, which may be widened to fp32.
+// The experts of a layer that a rank holds, ready for products, which may be widened to fp32.
 int64_t PreparedBytes(const Shape& s) {
-  return s.moe_layers > 0 && s.element < kFp32 ? kFp32 * s.N * 3 * s.expert_width * s.d : 0;
+  return s.moe_layers > 0 && s.element < kFp32 ? kFp32 * s.N / s.E * 3 * s.expert_width * s.d : 0;
 }
 
-std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine,
-                                 int64_t arena_numel) {
+// Rows of tokens and of outputs in the forward, of gradients of both in the backward, with a number
+// each for the scores, as far as their expert is on another rank.
+int64_t AllToAllBytes(const Shape& s, int64_t tokens) {
+  const int64_t rows = tokens * s.moe_layers * s.k;
+  return rows * (s.E - 1) / s.E * (4 * s.element * s.d + 2 * kFp32);
+}
+
+int64_t TokensOfRank(const TrainSetup& setup) {
+  return setup.global_batch_samples * setup.sequence_length / setup.ranks;
+}
+
+std::vector<MemoryPart> MemoryOf(const TrainSetup& setup, const Machine& machine) {
   const bool bf16 = setup.bf16 && machine.has_bf16;
   const Shape s(setup, bf16 ? kBf16 : kFp32);
-  const int64_t owned = (arena_numel + setup.ranks - 1) / setup.ranks;
+  const Arena arena(setup);
   std::vector<MemoryPart> parts = {
-      {"parameters", arena_numel * (kFp32 + (bf16 ? kBf16 : 0))},
-      {"gradients", arena_numel * kFp32},
-      {"optimizer state", 2 * owned * kFp32},
-      {"checkpoint staging", (setup.keeps_average ? 4 : 3) * owned * kFp32},
+      {"parameters", arena.held * (kFp32 + (bf16 ? kBf16 : 0))},
+      {"gradients", arena.held * kFp32},
+      {"optimizer state", 2 * arena.owned * kFp32},
+      {"checkpoint staging", (setup.keeps_average ? 4 : 3) * arena.owned * kFp32},
       {"activations", s.T * SavedBytesPerToken(s)},
       {"logits", s.element * std::min(s.T * setup.model.vocab_size, kLogitsChunkElements)},
       {"workspace", s.T * ScratchBytesPerToken(s) + PreparedBytes(s)},
   };
-  if (setup.keeps_average) parts.push_back({"weight average", owned * kFp32});
-  if (setup.ranks > 1) parts.push_back({"receive buffer", owned * kFp32});
+  if (setup.keeps_average) parts.push_back({"weight average", arena.owned * kFp32});
+  if (setup.ranks > 1) parts.push_back({"receive buffer", arena.received * kFp32});
   if (machine.process_bytes > 0) parts.push_back({"process", machine.process_bytes});
   return parts;
 }
@@ -110,26 +148,24 @@ struct ComputeSeconds {
   double step = 0, micro_batch = 0;
 };
 
-ComputeSeconds Compute(const TrainSetup& setup, const Machine& machine, int64_t arena_numel) {
+ComputeSeconds Compute(const TrainSetup& setup, const Machine& machine) {
   const bool bf16 = setup.bf16 && machine.has_bf16;
   const ComputeRates& rates = bf16 ? machine.bf16 : machine.fp32;
   const Shape s(setup, bf16 ? kBf16 : kFp32);
   const Flops flops = CountFlops(setup.model, setup.sequence_length);
-  const double tokens = static_cast<double>(setup.global_batch_samples * setup.sequence_length) /
-                        static_cast<double>(setup.ranks);
+  const Arena arena(setup);
+  const double tokens = static_cast<double>(TokensOfRank(setup));
   const double compute = 3 * tokens *
                          (flops.dense / rates.dense_flops + flops.experts / rates.expert_flops +
                           flops.attention / rates.attention_flops + flops.head / rates.head_flops);
-  const double owned = static_cast<double>(arena_numel) / static_cast<double>(setup.ranks);
+  const double held = static_cast<double>(arena.held);
   // Per micro-batch, weight gradients are added to; per step, the optimizer runs, the gradients are
   // measured and cleared, and bf16 copies are made.
   const double micro_batches =
       tokens / static_cast<double>(setup.micro_batch_samples * setup.sequence_length);
-  const double pass_bytes = tokens * ActivationTraffic(s) +
-                            micro_batches * 2.0 * kFp32 * static_cast<double>(arena_numel);
-  const double update_bytes =
-      owned * (kOptimizerBytes + kFp32) +
-      static_cast<double>(arena_numel) * (kFp32 + (bf16 ? kFp32 + kBf16 : 0));
+  const double pass_bytes = tokens * ActivationTraffic(s) + micro_batches * 2.0 * kFp32 * held;
+  const double update_bytes = static_cast<double>(arena.owned) * (kOptimizerBytes + kFp32) +
+                              held * (kFp32 + (bf16 ? kFp32 + kBf16 : 0));
   const double passes = rates.pass_ratio * (compute + pass_bytes / machine.memory_bytes_per_s);
   return {.step = passes + update_bytes / machine.memory_bytes_per_s,
           .micro_batch = passes / micro_batches};
@@ -151,32 +187,39 @@ TrainPlan PlanTraining(const TrainSetup& setup, const Machine& machine) {
   plan.total_parameters = layout.total_parameters();
   plan.active_parameters = layout.active_parameters();
   plan.flops_per_token = CountFlops(setup.model, setup.sequence_length).PerTrainedToken();
-  plan.memory = MemoryOf(setup, machine, layout.arena_numel());
+  plan.memory = MemoryOf(setup, machine);
   plan.memory_bytes = Sum(plan.memory);
   const auto fits = [&machine](int64_t bytes) {
     return machine.memory_bytes == 0 || bytes <= machine.memory_bytes;
   };
   plan.fits = fits(plan.memory_bytes);
-  // Reduce-scatter of gradients and all-gather of parameters: 2 (R - 1) / R of the arena.
-  plan.sent_bytes_per_step =
-      2 * (setup.ranks - 1) * (layout.arena_numel() * kFp32 / std::max<int64_t>(1, setup.ranks));
+  const int64_t element = setup.bf16 && machine.has_bf16 ? kBf16 : kFp32;
+  const int64_t state_bytes = Arena(setup).sent_bytes;
+  plan.all_to_all_bytes_per_step = AllToAllBytes(Shape(setup, element), TokensOfRank(setup));
+  plan.sent_bytes_per_step = state_bytes + plan.all_to_all_bytes_per_step;
 
   const int64_t share = setup.global_batch_samples / setup.ranks;
   for (int64_t samples = 1; samples <= share; ++samples) {
     if (share % samples != 0) continue;
     TrainSetup choice = setup;
     choice.micro_batch_samples = samples;
-    const int64_t bytes = Sum(MemoryOf(choice, machine, layout.arena_numel()));
+    const int64_t bytes = Sum(MemoryOf(choice, machine));
     plan.choices.push_back(
         {.micro_batch_samples = samples, .memory_bytes = bytes, .fits = fits(bytes)});
   }
   if (machine.is_measured) {
-    const ComputeSeconds compute = Compute(setup, machine, layout.arena_numel());
+    const ComputeSeconds compute = Compute(setup, machine);
+    double state_seconds = 0, all_to_all_seconds = 0;
     if (machine.link_bytes_per_s > 0) {
-      plan.link_seconds = static_cast<double>(plan.sent_bytes_per_step) / machine.link_bytes_per_s;
+      state_seconds = static_cast<double>(state_bytes) / machine.link_bytes_per_s;
+      all_to_all_seconds =
+          static_cast<double>(plan.all_to_all_bytes_per_step) / machine.link_bytes_per_s;
     }
     plan.micro_batch_seconds = compute.micro_batch;
-    plan.exposed_seconds = ExposedSeconds(plan.link_seconds, compute.micro_batch, machine.overlap);
+    plan.link_seconds = state_seconds + all_to_all_seconds;
+    // Experts wait for their rows.
+    plan.exposed_seconds =
+        ExposedSeconds(state_seconds, compute.micro_batch, machine.overlap) + all_to_all_seconds;
     plan.step_seconds = compute.step + plan.exposed_seconds;
     plan.tokens_per_second =
         static_cast<double>(setup.global_batch_samples * setup.sequence_length) / plan.step_seconds;
@@ -205,15 +248,21 @@ std::string DescribeMisfit(const TrainPlan& plan, const TrainSetup& setup, const
     return text + fmt::format("use micro_batch_samples={} ({})", choice->micro_batch_samples,
                               Gigabytes(choice->memory_bytes));
   }
-  // Only what ranks share gets smaller with more of them.
+  // Only what ranks share gets smaller with more of them: optimizer state, and experts where they
+  // are shared out.
   TrainSetup wider = setup;
   wider.micro_batch_samples = 1;
-  for (wider.ranks = 2 * setup.ranks; wider.ranks <= 1024; wider.ranks *= 2) {
+  for (wider.ranks = setup.ranks; wider.ranks <= 1024; wider.ranks *= 2) {
     wider.global_batch_samples = std::max(setup.global_batch_samples, wider.ranks);
-    const int64_t bytes =
-        Sum(MemoryOf(wider, machine, model::ParameterLayout(setup.model).arena_numel()));
-    if (bytes <= machine.memory_bytes) {
-      return text + fmt::format("use slots={} and micro_batch_samples=1 ({})", wider.ranks,
+    for (const int64_t expert_parallel :
+         {setup.expert_parallel, LargestExpertParallel(setup.model, wider.ranks)}) {
+      wider.expert_parallel = expert_parallel;
+      const int64_t bytes = Sum(MemoryOf(wider, machine));
+      if (bytes > machine.memory_bytes) continue;
+      return text + fmt::format("use slots={}{} and micro_batch_samples=1 ({})", wider.ranks,
+                                expert_parallel == setup.expert_parallel
+                                    ? ""
+                                    : fmt::format(", parallel.expert={}", expert_parallel),
                                 Gigabytes(bytes));
     }
   }

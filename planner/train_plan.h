@@ -19,8 +19,9 @@ struct TrainSetup {
   int64_t global_batch_samples = 0;
   int64_t micro_batch_samples = 0;
   int64_t ranks = 1;
-  bool bf16 = true;            // asked for; a machine without it computes in fp32
-  bool keeps_average = false;  // of the weights
+  int64_t expert_parallel = 1;  // one that planner/expert_parallel.h accepts
+  bool bf16 = true;             // asked for; a machine without it computes in fp32
+  bool keeps_average = false;   // of the weights
 };
 
 struct MemoryPart {
@@ -45,7 +46,9 @@ struct TrainPlan {
   double micro_batch_seconds = 0;  // of it, forward and backward of one micro-batch
   double tokens_per_second = 0;
   double duration_seconds = 0;
-  int64_t sent_bytes_per_step = 0;   // by one rank
+  int64_t sent_bytes_per_step = 0;  // by one rank
+  // Of these: rows to other ranks' experts and back, where all experts are used alike.
+  int64_t all_to_all_bytes_per_step = 0;
   double link_seconds = 0;           // what that takes; 0 where the link is not known
   double exposed_seconds = 0;        // what of it the step waits for
   std::vector<BatchChoice> choices;  // every micro-batch that divides a rank's share

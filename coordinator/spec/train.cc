@@ -6,6 +6,7 @@
 #include "common/status.h"
 #include "coordinator/spec/kinds.h"
 #include "coordinator/spec/mixture.h"
+#include "planner/expert_parallel.h"
 
 namespace moe::coordinator {
 namespace {
@@ -138,6 +139,18 @@ void CheckContinue(Checker& check, const v1::TrainSpec& spec, const ThingFacts& 
   }
 }
 
+// Ranks that share out experts, as far as the model is known.
+void CheckParallel(Checker& check, int32_t slots, const ThingFacts& model, v1::Parallel& spec) {
+  if (!spec.has_expert()) spec.set_expert(1);
+  check.Minimum<int32_t>("parallel.expert", spec.expert(), 1);
+  if (!check.status().ok()) return;
+  absl::Status status = planner::CheckExpertGroups(spec.expert(), slots);
+  if (status.ok() && model.model.has_value() && model.model->shape.has_value()) {
+    status = planner::CheckExpertShares(*model.model->shape, spec.expert());
+  }
+  if (!status.ok()) check.Fail("{}", Message(status));
+}
+
 // What train and finetune have in common, once a kind has filled in the defaults that are its own.
 void CheckRun(Checker& check, const Inputs& inputs, int32_t slots, const ThingFacts& dataset,
               v1::TrainSpec& spec, ThingFacts& output) {
@@ -183,6 +196,7 @@ void CheckRun(Checker& check, const Inputs& inputs, int32_t slots, const ThingFa
   check.Range<int32_t>("collective_timeout_seconds", spec.collective_timeout_seconds(), 1, 86400);
   if (spec.has_validation()) CheckValidation(check, *spec.mutable_validation());
   if (spec.has_weight_average()) CheckWeightAverage(check, *spec.mutable_weight_average());
+  if (spec.has_parallel()) CheckParallel(check, slots, model, *spec.mutable_parallel());
   output.model = model.model;
   output.step = spec.steps();
 }

@@ -15,7 +15,7 @@ namespace {
 struct ContinueOptions {
   std::string job;
   std::string checkpoint;  // "name:version"
-  std::optional<int32_t> slots, steps;
+  std::optional<int32_t> slots, expert_parallel, steps;
 };
 
 moe::v1::TrainSpec* TrainingOf(moe::v1::JobSpec& spec) {
@@ -65,6 +65,9 @@ absl::StatusOr<moe::v1::JobSpec> SpecOf(const ContinueOptions& options, const mo
     Pin(checkpoint, *training.mutable_mixture()->mutable_dynamic()->mutable_reference());
   }
   if (options.slots.has_value()) spec.mutable_resources()->set_slots(*options.slots);
+  if (options.expert_parallel.has_value()) {
+    training.mutable_parallel()->set_expert(*options.expert_parallel);
+  }
   if (options.steps.has_value()) training.set_steps(*options.steps);
   return spec;
 }
@@ -109,6 +112,10 @@ void AddJobContinue(CLI::App& job, CommandContext& context) {
   command->add_option("JOB", options->job, "A train or finetune job that has ended or is held")
       ->required();
   command->add_option("--slots", options->slots, "Ranks of the new job; default as before")
+      ->type_name("N");
+  command
+      ->add_option("--expert-parallel", options->expert_parallel,
+                   "Ranks among whom experts are shared out (parallel.expert); default as before")
       ->type_name("N");
   command
       ->add_option("--steps", options->steps,

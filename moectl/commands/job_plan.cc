@@ -49,7 +49,11 @@ std::string RenderEstimate(const moe::v1::TrainEstimate& estimate,
   }
   if (estimate.sent_bytes_per_step() > 0) {
     text +=
-        fmt::format("  sent          {} a step and rank\n", Bytes(estimate.sent_bytes_per_step()));
+        fmt::format("  sent          {} a step and rank{}\n", Bytes(estimate.sent_bytes_per_step()),
+                    estimate.all_to_all_bytes_per_step() == 0
+                        ? ""
+                        : fmt::format(", {} of it to experts and back",
+                                      Bytes(estimate.all_to_all_bytes_per_step())));
   }
   const bool fits = estimate.memory_limit_bytes() == 0 ||
                     estimate.memory_bytes() <= estimate.memory_limit_bytes();

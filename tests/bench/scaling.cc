@@ -1,8 +1,9 @@
 // Our side of the scaling benchmark: the same training run on ranks that are threads of this
 // process with one core each, connected over loopback; and the planner's figures for many GPUs.
 //
-//   scaling measure RANKS STEPS FOLDER
-//       {"step_s", "loss", "exchange_s", "waited_s", "sent_bytes", "expected_bytes", "ranks"}
+//   scaling measure RANKS EXPERT_PARALLEL STEPS FOLDER
+//       {"step_s", "loss", "exchange_s", "waited_s", "sent_bytes", "expected_bytes", "ranks",
+//       "sent_by_first", "planned_by_first", "memory_bytes"}
 //   scaling plan OVERLAP
 //       one line for each number of GPUs: {"ranks", "samples", "step_s", "tokens_per_s",
 //       "link_s", "exposed_s", "memory_gb"}
@@ -11,6 +12,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -27,6 +29,7 @@
 #include "sampler/token_shard.h"
 #include "storage/artefacts/manifest.h"
 #include "tests/unit/worker/parallel/run_ranks.h"
+#include "worker/training/ownership.h"
 #include "worker/training/random_start.h"
 #include "worker/training/trainer.h"
 
@@ -120,7 +123,7 @@ class Recorder final : public training::TrainObserver {
   std::vector<training::StepReport> steps;
 };
 
-Json Measure(int ranks, int64_t steps, const std::string& folder) {
+Json Measure(int ranks, int64_t expert_parallel, int64_t steps, const std::string& folder) {
   at::set_num_threads(1);
   const std::string data = JoinPath(folder, "data");
   if (!FileExists(data)) WriteDataset(data);
@@ -133,7 +136,7 @@ Json Measure(int ranks, int64_t steps, const std::string& folder) {
   options.micro_batch_samples = 2;
   options.schedule.total_steps = steps;
   options.checkpoint_interval_steps = steps;
-  options.checkpoint = {.folder = JoinPath(folder, fmt::format("ranks{}", ranks)),
+  options.checkpoint = {.folder = JoinPath(folder, fmt::format("{}-{}", ranks, expert_parallel)),
                         .name = "scaling",
                         .job_id = "j2",
                         .attempt = 1};
@@ -142,7 +145,8 @@ Json Measure(int ranks, int64_t steps, const std::string& folder) {
   std::vector<training::TrainResult> results(static_cast<size_t>(ranks));
   parallel::RunRanks(ranks, /*timeout_ms=*/60'000, [&](parallel::Communicator& communicator) {
     const size_t rank = static_cast<size_t>(communicator.rank());
-    model::Model model(config, {.compute = model::ComputeType::kFp32});
+    const model::ExpertShare share = training::ShareOf(communicator.rank(), expert_parallel);
+    model::Model model(config, {.compute = model::ComputeType::kFp32, .experts = share});
     training::Trainer trainer(
         options, {.model = model,
                   .dataset = *dataset,
@@ -153,15 +157,30 @@ Json Measure(int ranks, int64_t steps, const std::string& folder) {
                         .weight = 1}})),
                   .communicator = communicator,
                   .observer = recorders[rank]});
-    trainer.Start(training::RandomStart(config, options.seed));
+    trainer.Start(training::RandomStart(config, options.seed, share));
     results[rank] = trainer.Run();
   });
 
   std::vector<double> seconds;  // without the first step, which allocates
+  double sent_by_first = 0;
   for (const training::StepReport& step : recorders[0].steps) {
-    if (step.step > 1) seconds.push_back(step.step_seconds);
+    if (step.step == 1) continue;
+    seconds.push_back(step.step_seconds);
+    sent_by_first += static_cast<double>(step.sent_bytes);
   }
+  sent_by_first /= static_cast<double>(seconds.size());
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
+  const planner::TrainPlan plan =
+      planner::PlanTraining({.model = config,
+                             .sequence_length = kSequence,
+                             .global_batch_samples = options.global_batch_samples,
+                             .micro_batch_samples = options.micro_batch_samples,
+                             .ranks = ranks,
+                             .expert_parallel = expert_parallel,
+                             .bf16 = false},
+                            planner::Machine{});
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
   // Gradients to the owners and parameters to everyone: together, each rank sends 2 (R - 1) / R of
   // the arena a step.
   const int64_t arena_bytes = model::ParameterLayout(config).arena_numel() * 4;
@@ -173,6 +192,9 @@ Json Measure(int ranks, int64_t steps, const std::string& folder) {
           {"exchange_s", results[0].exchange_seconds / static_cast<double>(steps)},
           {"waited_s", results[0].waited_seconds / static_cast<double>(steps)},
           {"sent_bytes", sent / steps},
+          {"sent_by_first", sent_by_first},
+          {"planned_by_first", plan.sent_bytes_per_step},
+          {"memory_bytes", static_cast<int64_t>(usage.ru_maxrss) * 1024},
           {"expected_bytes", 2 * (ranks - 1) * arena_bytes}};
 }
 
@@ -200,15 +222,18 @@ void Plan(double overlap) {
 }
 
 int Main(int argc, char** argv) {
-  if (argc == 5 && std::string(argv[1]) == "measure") {
-    std::puts(Measure(std::stoi(argv[2]), std::stoll(argv[3]), argv[4]).dump().c_str());
+  if (argc == 6 && std::string(argv[1]) == "measure") {
+    std::puts(Measure(std::stoi(argv[2]), std::stoll(argv[3]), std::stoll(argv[4]), argv[5])
+                  .dump()
+                  .c_str());
     return 0;
   }
   if (argc == 3 && std::string(argv[1]) == "plan") {
     Plan(std::stod(argv[2]));
     return 0;
   }
-  std::fprintf(stderr, "usage: scaling measure RANKS STEPS FOLDER | plan OVERLAP\n");
+  std::fprintf(stderr,
+               "usage: scaling measure RANKS EXPERT_PARALLEL STEPS FOLDER | plan OVERLAP\n");
   return 2;
 }
 

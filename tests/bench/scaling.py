@@ -6,7 +6,7 @@ usage: scaling.py BINARY [--quick]
 Measured: the same run on one and on two ranks of one core each over loopback, in turn. Both read the
 same batches, so their losses must agree first. How long the exchange of gradients and parameters
 takes, how much of it a step waits for, and the bytes that are sent, against 2 (R - 1) / R of the
-parameters.
+parameters. Then two ranks that share out the experts: what a step takes and what both ranks occupy then.
 
 Modelled, not measured: LLaMA-MoE-3.5B on 1 to 1,024 H100s with the paper's batches of 14.7 M tokens.
 The planner adds up arithmetic over assumed rates and bytes over assumed bandwidths (50 GB/s between
@@ -38,12 +38,13 @@ def main():
     options = parser.parse_args()
     rounds, steps = (2, 4) if options.quick else (5, 12)
 
-    one, two = [], []
+    one, two, shared = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
-            one += ask(options.binary, "measure", "1", str(steps), folder)
-            two += ask(options.binary, "measure", "2", str(steps), folder)
-    difference = abs(one[0]["loss"] - two[0]["loss"])
+            one += ask(options.binary, "measure", "1", "1", str(steps), folder)
+            two += ask(options.binary, "measure", "2", "1", str(steps), folder)
+            shared += ask(options.binary, "measure", "2", "2", str(steps), folder)
+    difference = max(abs(one[0]["loss"] - other[0]["loss"]) for other in (two, shared))
     if difference > 1e-4:
         sys.exit(f"the losses differ by {difference:g}; times would mean nothing")
 
@@ -60,6 +61,11 @@ def main():
           f"{100 * overlap:.0f} % hidden")
     print(f"  sent        {two[0]['sent_bytes'] / 1e6:8.1f} MB a step by both ranks, "
           f"{sent:.6f} of 2 (R - 1) / R of the parameters each")
+
+    print(f"  experts shared out {middle(shared, 'step_s'):.3f} s a step; a rank sends "
+          f"{middle(shared, 'sent_by_first') / 1e6:.1f} MB ({shared[0]['planned_by_first'] / 1e6:.1f} planned), "
+          f"{middle(two, 'sent_by_first') / 1e6:.1f} otherwise; both occupy "
+          f"{middle(shared, 'memory_bytes') / 1e6:.0f} MB instead of {middle(two, 'memory_bytes') / 1e6:.0f}")
 
     print("LLaMA-MoE-3.5B on H100s, modelled with assumed rates, not measured:")
     print("  GPUs   tokens/s   of linear   step s   exchange s   waited s   memory GB")

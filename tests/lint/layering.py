@@ -28,7 +28,7 @@ RULES = {
     "worker/kernels": ["common"],
     "worker/parallel": ["common"],
     "worker/cuda": ["common", "worker/kernels", "worker/parallel"],
-    "worker/model": ["common", "storage/artefacts", "sampler", "worker/kernels"],
+    "worker/model": ["common", "storage/artefacts", "sampler", "worker/kernels", "worker/parallel"],
     "worker/construction": ["common", "storage/artefacts", "sampler", "worker/model",
                             "worker/kernels"],
     "worker/training": ["common", "storage/artefacts", "sampler", "planner", "worker/model",

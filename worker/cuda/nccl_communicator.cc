@@ -7,6 +7,7 @@
 #include <chrono>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace moe::cuda {
@@ -38,14 +39,22 @@ class Scratch {
 }  // namespace
 
 NcclCommunicator::NcclCommunicator(const ncclUniqueId& id, int device, int rank, int world_size)
-    : device_(device), rank_(rank), world_size_(world_size) {
+    : device_(device),
+      rank_(rank),
+      world_size_(world_size),
+      who_(fmt::format("rank {} of {}", rank, world_size)) {
   CheckCuda(cudaSetDevice(device), "cudaSetDevice");
   Check(ncclCommInitRank(&comm_, world_size, id, rank), "init");
 }
 
 NcclCommunicator::NcclCommunicator(ncclComm_t comm, int device, int rank, int world_size,
-                                   int64_t timeout_ms)
-    : comm_(comm), device_(device), rank_(rank), world_size_(world_size), timeout_ms_(timeout_ms) {}
+                                   std::string who, int64_t timeout_ms)
+    : comm_(comm),
+      device_(device),
+      rank_(rank),
+      world_size_(world_size),
+      who_(std::move(who)),
+      timeout_ms_(timeout_ms) {}
 
 NcclCommunicator::~NcclCommunicator() {
   // Abort, not destroy: it returns even where a peer is gone.
@@ -54,9 +63,9 @@ NcclCommunicator::~NcclCommunicator() {
 
 void NcclCommunicator::Check(ncclResult_t result, const char* operation) const {
   if (result == ncclSuccess || result == ncclInProgress) return;
-  throw parallel::CollectiveError(fmt::format(
-      "rank {} of {}, step {}: {} failed: {} ({})", rank_, world_size_, step(), operation,
-      ncclGetErrorString(result), comm_ == nullptr ? "" : ncclGetLastError(comm_)));
+  throw parallel::CollectiveError(fmt::format("{}, step {}: {} failed: {} ({})", who_, step(),
+                                              operation, ncclGetErrorString(result),
+                                              comm_ == nullptr ? "" : ncclGetLastError(comm_)));
 }
 
 void NcclCommunicator::Finish(const char* operation) const {
@@ -69,9 +78,8 @@ void NcclCommunicator::Finish(const char* operation) const {
     Check(ncclCommGetAsyncError(comm_, &asynchronous), operation);
     Check(asynchronous, operation);
     if (std::chrono::steady_clock::now() > deadline) {
-      throw parallel::CollectiveError(
-          fmt::format("rank {} of {}, step {}: {} timed out after {} ms", rank_, world_size_,
-                      step(), operation, timeout_ms_));
+      throw parallel::CollectiveError(fmt::format("{}, step {}: {} timed out after {} ms", who_,
+                                                  step(), operation, timeout_ms_));
     }
     std::this_thread::yield();
   }
@@ -127,6 +135,24 @@ void NcclCommunicator::AllGatherBytes(const void* mine, size_t size, void* all) 
   CheckCuda(cudaMemcpy(all, scratch.data(), total, cudaMemcpyDeviceToHost), "cudaMemcpy");
 }
 
+void NcclCommunicator::AllToAll(const void* send, std::span<const int64_t> send_bytes,
+                                void* receive, std::span<const int64_t> receive_bytes) {
+  const char* from = static_cast<const char*>(send);
+  char* to = static_cast<char*>(receive);
+  Check(ncclGroupStart(), "all-to-all");
+  for (int peer = 0; peer < world_size_; ++peer) {
+    const size_t sent = static_cast<size_t>(send_bytes[static_cast<size_t>(peer)]);
+    const size_t received = static_cast<size_t>(receive_bytes[static_cast<size_t>(peer)]);
+    // Both sides know of an empty message, so both leave it out.
+    if (sent > 0) Check(ncclSend(from, sent, ncclChar, peer, comm_, kStream), "all-to-all");
+    if (received > 0) Check(ncclRecv(to, received, ncclChar, peer, comm_, kStream), "all-to-all");
+    from += sent;
+    to += received;
+  }
+  Check(ncclGroupEnd(), "all-to-all");
+  Finish("all-to-all");
+}
+
 void NcclCommunicator::BroadcastBytes(void* data, size_t size, int root) {
   Scratch scratch(size);
   if (rank_ == root) {
@@ -146,12 +172,16 @@ void NcclCommunicator::Barrier() {
 }
 
 std::unique_ptr<parallel::Communicator> NcclCommunicator::Split(const std::string& name,
+                                                                std::span<const int> members,
                                                                 int64_t timeout_ms) {
   (void)name;  // NCCL derives the new identifier from this communicator
   ncclComm_t split = nullptr;
-  Check(ncclCommSplit(comm_, /*color=*/0, /*key=*/rank_, &split, /*config=*/nullptr), "split");
+  Check(ncclCommSplit(comm_, /*color=*/members.front(), /*key=*/rank_, &split, /*config=*/nullptr),
+        "split");
+  const auto position = std::ranges::find(members, rank_) - members.begin();
   return std::unique_ptr<Communicator>(
-      new NcclCommunicator(split, device_, rank_, world_size_, timeout_ms));
+      new NcclCommunicator(split, device_, static_cast<int>(position),
+                           static_cast<int>(members.size()), who_, timeout_ms));
 }
 
 }  // namespace moe::cuda

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "worker/parallel/communicator.h"
@@ -26,12 +27,17 @@ class NcclCommunicator final : public parallel::Communicator {
   void ReduceScatterSum(at::Tensor& values, parallel::Range within) override;
   void AllGather(at::Tensor& values, parallel::Range within) override;
   void AllGatherBytes(const void* mine, size_t size, void* all) override;
+  void AllToAll(const void* send, std::span<const int64_t> send_bytes, void* receive,
+                std::span<const int64_t> receive_bytes) override;
   void BroadcastBytes(void* data, size_t size, int root) override;
   void Barrier() override;
-  std::unique_ptr<Communicator> Split(const std::string& name, int64_t timeout_ms) override;
+  using Communicator::Split;
+  std::unique_ptr<Communicator> Split(const std::string& name, std::span<const int> members,
+                                      int64_t timeout_ms) override;
 
  private:
-  NcclCommunicator(ncclComm_t comm, int device, int rank, int world_size, int64_t timeout_ms);
+  NcclCommunicator(ncclComm_t comm, int device, int rank, int world_size, std::string who,
+                   int64_t timeout_ms);
   // Throws CollectiveError naming rank, step and operation; waits for the stream, with the timeout.
   void Check(ncclResult_t result, const char* operation) const;
   void Finish(const char* operation) const;
@@ -40,6 +46,7 @@ class NcclCommunicator final : public parallel::Communicator {
   int device_;
   int rank_;
   int world_size_;
+  std::string who_;  // "rank 3 of 4", as the run numbers them
   int64_t timeout_ms_ = 600'000;
 };
 

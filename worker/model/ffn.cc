@@ -166,61 +166,62 @@ void DenseFfnBackward(const FfnWeights<Float>& weights, const Float* x_Td, const
                     scratch, gradients.gate_up, gradients.down, Output::kOverwrite, dx_Td);
 }
 
+namespace {
+
+// out_rows [rows, d] = the output of each row's expert, times row_scale [rows], on rows of x.
 template <typename Float>
-void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
-                   const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
-                   const float* noise_TN, const float* residual_Td, int64_t tokens, int64_t d,
-                   FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td) {
-  const int64_t N = config.num_experts, k = config.top_k, n = config.expert_width;
-  GateForward(config, estimator, weights.gate, x_fp32_Td, tokens, d, noise_TN, saved.gate);
-
-  Dispatch& dispatch = saved.dispatch;
-  dispatch.Build(saved.gate.indices.data(), tokens, k, N);
-  float* row_scale = saved.row_scale.Reserve(dispatch.rows());
-  for (int64_t row = 0; row < dispatch.rows(); ++row) {
-    row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] * weights.scale;
-  }
-
+void ExpertsForward(const FfnWeights<Float>& weights, const Dispatch& dispatch,
+                    const Matrix<const Float>& x, const float* row_scale, int64_t n,
+                    FfnSaved<Float>& saved, FfnScratch<Float>& scratch, Float* out_rows) {
+  const int64_t d = x.cols;
   Float* gate_up = saved.gate_up.Reserve(dispatch.rows() * 2 * n);
   Float* h = scratch.h.Reserve(dispatch.rows() * n);
-  Float* out_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
   PrepareExperts(weights, dispatch, d, n, Side::kForward, scratch);
   ForEachRowBlock(dispatch, [&](const ExpertPart& rows) {
     thread_local Buffer<Float> gathered;
     const int64_t count = rows.count;
-    Float* x = gathered.Reserve(count * d);
-    GatherRows(dispatch, rows.begin, count, Matrix<const Float>(x_Td, tokens, d), x);
-    Gemm(Matrix<const Float>(x, count, d), scratch.gate_up_weights[rows.expert], Output::kOverwrite,
-         Matrix<Float>(gate_up + rows.begin * 2 * n, count, 2 * n));
+    Float* x_rows = gathered.Reserve(count * d);
+    GatherRows(dispatch, rows.begin, count, x, x_rows);
+    Gemm(Matrix<const Float>(x_rows, count, d), scratch.gate_up_weights[rows.expert],
+         Output::kOverwrite, Matrix<Float>(gate_up + rows.begin * 2 * n, count, 2 * n));
     SwiGluForward<Float>(gate_up + rows.begin * 2 * n, row_scale + rows.begin, count, n,
                          h + rows.begin * n);
     Gemm(Matrix<const Float>(h + rows.begin * n, count, n), scratch.down_weights[rows.expert],
          Output::kOverwrite, Matrix<Float>(out_rows + rows.begin * d, count, d));
   });
-  CombineRows<Float>(dispatch, out_rows, d, residual_Td, y_Td);
-  if (weights.shared_gate_up != nullptr) {
-    SwiGluFfnForward(weights.shared_gate_up, weights.shared_down, x_Td, tokens, d,
-                     config.shared_width, saved.shared_gate_up, scratch, y_Td);
-  }
-  if (weights.output_bias != nullptr) AddBias(weights.output_bias, tokens, d, y_Td);
 }
 
+// The same by the ranks that hold the experts.
 template <typename Float>
-void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
-                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
-                    const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
-                    const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
-                    const FfnGradients& gradients, float* dx_Td) {
-  const int64_t k = config.top_k, n = config.expert_width;
-  const Dispatch& dispatch = saved.dispatch;
-  const float* row_scale = saved.row_scale.data();
-  const Matrix<const Float> x(x_Td, tokens, d), dy(dy_Td, tokens, d);
+void SharedOutExpertsForward(const FfnWeights<Float>& weights, const Float* x_Td, int64_t d,
+                             int64_t n, FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                             Float* out_rows) {
+  ExpertExchange& exchange = *weights.exchange;
+  ExpertRoute& route = saved.route;
+  exchange.Plan(saved.dispatch, route);
+  const int64_t arrived = route.dispatch.rows();
+  Float* x = saved.arrived_x.Reserve(arrived * d);
+  float* scale = saved.arrived_scale.Reserve(arrived);
+  exchange.SendTokens(route, saved.dispatch, x_Td, d, x);
+  exchange.SendNumbers(route, saved.row_scale.data(), scale);
+  Float* computed = scratch.computed_d.Reserve(arrived * d);
+  ExpertsForward(weights, route.dispatch, Matrix<const Float>(x, arrived, d), scale, n, saved,
+                 scratch, computed);
+  exchange.Return(route, computed, d, out_rows);
+}
+
+// From dy, the gradient of the combined rows: dx_rows [rows, d] and dscale [rows], that of
+// row_scale, are overwritten; weight gradients are added.
+template <typename Float>
+void ExpertsBackward(const FfnWeights<Float>& weights, const Dispatch& dispatch,
+                     const Matrix<const Float>& x, const Matrix<const Float>& dy,
+                     const float* row_scale, int64_t n, const FfnSaved<Float>& saved,
+                     FfnScratch<Float>& scratch, const FfnGradients& gradients, Float* dx_rows,
+                     float* dscale) {
+  const int64_t d = x.cols;
   Float* h = scratch.h.Reserve(dispatch.rows() * n);
   Float* dh = scratch.dh.Reserve(dispatch.rows() * n);
   Float* dgate_up = scratch.dgate_up.Reserve(dispatch.rows() * 2 * n);
-  Float* dx_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
-  float* dscale = scratch.dscale.Reserve(dispatch.rows());
-
   PrepareExperts(weights, dispatch, d, n, Side::kBackward, scratch);
   ForEachRowBlock(dispatch, [&](const ExpertPart& rows) {
     thread_local Buffer<Float> gathered;
@@ -251,6 +252,76 @@ void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
     Gemm(block.Transposed(), Matrix<const Float>(h + first * n, count, n), Output::kAdd,
          Matrix<float>(gradients.down + (e * d + cols.begin) * n, cols.count, n));
   });
+}
+
+// The same by the ranks that hold the experts, which kept the rows of the forward.
+template <typename Float>
+void SharedOutExpertsBackward(const FfnWeights<Float>& weights, const Float* dy_Td, int64_t d,
+                              int64_t n, const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                              const FfnGradients& gradients, Float* dx_rows, float* dscale) {
+  ExpertExchange& exchange = *weights.exchange;
+  const ExpertRoute& route = saved.route;
+  const int64_t arrived = route.dispatch.rows();
+  Float* dy = scratch.arrived_dy.Reserve(arrived * d);
+  exchange.SendTokens(route, saved.dispatch, dy_Td, d, dy);
+  Float* computed = scratch.computed_d.Reserve(arrived * d);
+  float* computed_dscale = scratch.computed_dscale.Reserve(arrived);
+  ExpertsBackward(weights, route.dispatch, Matrix<const Float>(saved.arrived_x.data(), arrived, d),
+                  Matrix<const Float>(dy, arrived, d), saved.arrived_scale.data(), n, saved,
+                  scratch, gradients, computed, computed_dscale);
+  exchange.Return(route, computed, d, dx_rows);
+  exchange.Return(route, computed_dscale, 1, dscale);
+}
+
+}  // namespace
+
+template <typename Float>
+void MoeFfnForward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                   const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                   const float* noise_TN, const float* residual_Td, int64_t tokens, int64_t d,
+                   FfnSaved<Float>& saved, FfnScratch<Float>& scratch, float* y_Td) {
+  const int64_t N = config.num_experts, k = config.top_k, n = config.expert_width;
+  GateForward(config, estimator, weights.gate, x_fp32_Td, tokens, d, noise_TN, saved.gate);
+
+  Dispatch& dispatch = saved.dispatch;
+  dispatch.Build(saved.gate.indices.data(), tokens, k, N);
+  float* row_scale = saved.row_scale.Reserve(dispatch.rows());
+  for (int64_t row = 0; row < dispatch.rows(); ++row) {
+    row_scale[row] = saved.gate.scores[dispatch.slot_of_row[row]] * weights.scale;
+  }
+
+  Float* out_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
+  if (weights.exchange == nullptr) {
+    ExpertsForward(weights, dispatch, Matrix<const Float>(x_Td, tokens, d), row_scale, n, saved,
+                   scratch, out_rows);
+  } else {
+    SharedOutExpertsForward(weights, x_Td, d, n, saved, scratch, out_rows);
+  }
+  CombineRows<Float>(dispatch, out_rows, d, residual_Td, y_Td);
+  if (weights.shared_gate_up != nullptr) {
+    SwiGluFfnForward(weights.shared_gate_up, weights.shared_down, x_Td, tokens, d,
+                     config.shared_width, saved.shared_gate_up, scratch, y_Td);
+  }
+  if (weights.output_bias != nullptr) AddBias(weights.output_bias, tokens, d, y_Td);
+}
+
+template <typename Float>
+void MoeFfnBackward(const artefacts::MoeConfig& config, LoadEstimator estimator,
+                    const FfnWeights<Float>& weights, const Float* x_Td, const float* x_fp32_Td,
+                    const Float* dy_Td, double balance_scale, int64_t tokens, int64_t d,
+                    const FfnSaved<Float>& saved, FfnScratch<Float>& scratch,
+                    const FfnGradients& gradients, float* dx_Td) {
+  const int64_t k = config.top_k, n = config.expert_width;
+  const Dispatch& dispatch = saved.dispatch;
+  Float* dx_rows = scratch.rows_d.Reserve(dispatch.rows() * d);
+  float* dscale = scratch.dscale.Reserve(dispatch.rows());
+  if (weights.exchange == nullptr) {
+    ExpertsBackward(weights, dispatch, Matrix<const Float>(x_Td, tokens, d),
+                    Matrix<const Float>(dy_Td, tokens, d), saved.row_scale.data(), n, saved,
+                    scratch, gradients, dx_rows, dscale);
+  } else {
+    SharedOutExpertsBackward(weights, dy_Td, d, n, saved, scratch, gradients, dx_rows, dscale);
+  }
 
   float* dscores = scratch.dscores.Reserve(tokens * k);
   double scale_gradient = 0;

@@ -1,7 +1,8 @@
 // The feed-forward part of a decoder layer, forward and backward: dense, or a mixture of experts.
 //
 // T tokens, d hidden size, n FFN (or expert) width, N experts, k experts per token, R = T k rows,
-// m width of the shared expert.
+// m width of the shared expert. Where the experts are shared out among ranks, weights and gradients
+// of routed experts are those of this rank's, and R of what is saved is the rows that they got.
 // Float is what the model computes in: float or c10::BFloat16.
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "worker/kernels/buffer.h"
 #include "worker/kernels/dispatch.h"
 #include "worker/kernels/gemm.h"
+#include "worker/model/expert_exchange.h"
 #include "worker/model/gate.h"
 
 namespace moe::model {
@@ -23,6 +25,7 @@ struct FfnWeights {
   const Float* gate_up = nullptr;  // [2 n, d], or [N, 2 n, d]
   const Float* down = nullptr;     // [d, n], or [N, d, n]
   // Of a mixture.
+  ExpertExchange* exchange = nullptr;  // to experts of other ranks; null where all are here
   GateWeights gate;
   float scale = 1;                        // on every routed expert's output
   const Float* shared_gate_up = nullptr;  // [2 m, d]; null without a shared expert
@@ -46,7 +49,11 @@ struct FfnSaved {
   kernels::Buffer<Float> gate_up;  // [T, 2 n], or [R, 2 n]
   GateResult gate;
   kernels::Dispatch dispatch;
-  kernels::Buffer<float> row_scale;       // [R]: score * scale
+  kernels::Buffer<float> row_scale;  // [T k]: score * scale
+  // What other ranks' tokens make of it.
+  ExpertRoute route;
+  kernels::Buffer<Float> arrived_x;       // [R, d], as they arrived
+  kernels::Buffer<float> arrived_scale;   // [R], by expert
   kernels::Buffer<Float> shared_gate_up;  // [T, 2 m]
 };
 
@@ -58,6 +65,9 @@ struct FfnScratch {
   kernels::Buffer<float> dscale, dscores;
   // Of each expert.
   std::vector<kernels::RightSide<Float>> gate_up_weights, down_weights;
+  // Where experts are shared out: as they arrived, and by expert.
+  kernels::Buffer<Float> arrived_dy, computed_d;  // [R, d]
+  kernels::Buffer<float> computed_dscale;         // [R]
 };
 
 // y_Td += down(silu(gate x) * up x)

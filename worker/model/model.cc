@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -17,6 +18,7 @@
 #include "worker/kernels/rms_norm.h"
 #include "worker/kernels/rope.h"
 #include "worker/model/decoder_layer.h"
+#include "worker/model/expert_exchange.h"
 #include "worker/model/gate.h"
 #include "worker/model/lm_head.h"
 #include "worker/model/rope_frequencies.h"
@@ -121,10 +123,19 @@ double BatchResult::MeanLoss() const {
 class Model::Impl {
  public:
   Impl(const ModelConfig& config, const ModelOptions& options)
-      : config_(config), options_(options), layout_(config) {
+      : config_(config), options_(options), layout_(config, options.experts) {
     CheckConfig(config);
   }
   virtual ~Impl() = default;
+
+  void ShareExperts(std::unique_ptr<parallel::Communicator> group) {
+    if (group->world_size() != layout_.share().count || group->rank() != layout_.share().index) {
+      throw std::invalid_argument(fmt::format(
+          "rank {} of a group of {} cannot be the one with part {} of {} of the experts",
+          group->rank(), group->world_size(), layout_.share().index, layout_.share().count));
+    }
+    exchange_.emplace(std::move(group), config_.moe.num_experts);
+  }
 
   virtual void SetParameters(const at::Tensor& parameters) = 0;
   virtual void RefreshLayer(int64_t layer) = 0;
@@ -138,6 +149,7 @@ class Model::Impl {
   const ModelConfig config_;
   const ModelOptions options_;
   const ParameterLayout layout_;
+  std::optional<ExpertExchange> exchange_;  // where other ranks hold experts
 };
 
 namespace {
@@ -195,6 +207,9 @@ class TypedModel final : public Model::Impl {
 
   void SetParameters(const at::Tensor& parameters) override {
     CheckArena(parameters, layout_, "parameters");
+    if (layout_.share().count > 1 && !exchange_.has_value()) {
+      throw std::logic_error("ShareExperts comes before SetParameters");
+    }
     parameters_ = parameters;
     const ModelArena<const float, const Float> arena{Master(), Compute(), layout_};
     embed_ = arena.M("embed");
@@ -203,16 +218,19 @@ class TypedModel final : public Model::Impl {
     layers_.clear();
     for (int64_t i = 0; i < config_.num_layers; ++i) {
       layers_.push_back(FindLayer<LayerWeights<Float>>(arena, config_, i));
+      if (exchange_.has_value()) layers_.back().ffn.exchange = &*exchange_;
     }
     for (int64_t i = -1; i <= config_.num_layers; ++i) RefreshLayer(i);
   }
 
   void RefreshLayer(int64_t layer) override {
     if constexpr (!std::is_same_v<Float, float>) {
-      const ParameterLayout::Range range = layout_.LayerRange(layer);
-      constexpr int64_t kRow = 64;  // ranges begin and end at a multiple of it
-      kernels::ConvertRows(Master() + range.begin, kRow, (range.end - range.begin) / kRow, kRow,
-                           compute_copy_.data() + range.begin, kRow);
+      constexpr int64_t kRow = kParameterAlignment;  // ranges begin and end at a multiple of it
+      for (const Region region : kRegions) {
+        const ParameterLayout::Range range = layout_.LayerRange(layer, region);
+        kernels::ConvertRows(Master() + range.begin, kRow, (range.end - range.begin) / kRow, kRow,
+                             compute_copy_.data() + range.begin, kRow);
+      }
     }
     const bool is_between = layer >= 0 && layer < config_.num_layers;  // embedding and head
     if (!is_between || !config_.is_moe_layer(layer)) return;
@@ -231,6 +249,7 @@ class TypedModel final : public Model::Impl {
                       batch.num_tokens()));
     }
     const int64_t T = tokens.count(), d = config_.hidden_size;
+    if (exchange_.has_value()) exchange_->set_on_wait(hooks.around_wait);
     Forward(tokens, &noise, /*keep=*/true, hooks.before_parameters);
     const auto complete = [&](int64_t layer) {
       if (hooks.after_gradients) hooks.after_gradients(layer);
@@ -261,6 +280,7 @@ class TypedModel final : public Model::Impl {
     }
     EmbedBackward(tokens, dx, arena.M("embed"));
     complete(-1);
+    if (exchange_.has_value()) exchange_->set_on_wait(nullptr);
     return result;
   }
 
@@ -466,6 +486,14 @@ Model::~Model() = default;
 
 const ModelConfig& Model::config() const { return impl_->config_; }
 const ParameterLayout& Model::layout() const { return impl_->layout_; }
+
+void Model::ShareExperts(std::unique_ptr<parallel::Communicator> group) {
+  impl_->ShareExperts(std::move(group));
+}
+
+double Model::exchange_seconds() const {
+  return impl_->exchange_.has_value() ? impl_->exchange_->seconds() : 0.0;
+}
 
 void Model::SetParameters(const at::Tensor& parameters) { impl_->SetParameters(parameters); }
 

@@ -21,6 +21,7 @@
 #include "storage/artefacts/model_config.h"
 #include "worker/model/batch.h"
 #include "worker/model/parameters.h"
+#include "worker/parallel/communicator.h"
 
 namespace moe::model {
 
@@ -30,6 +31,7 @@ enum class LoadEstimator { kCorrect, kCompat };
 struct ModelOptions {
   ComputeType compute = ComputeType::kBf16;
   LoadEstimator load_estimator = LoadEstimator::kCorrect;
+  ExpertShare experts = {};  // what this rank holds of every layer's
 };
 
 // What decides the gate's noise: draw (layer, token, expert) is a function of the seed, the step
@@ -78,6 +80,8 @@ struct PassHooks {
   std::function<void(int64_t layer)> before_parameters;
   // The gradients of a layer are complete for this pass, in descending order.
   std::function<void(int64_t layer)> after_gradients;
+  // Before and after each wait for the ranks that hold other experts.
+  std::function<void(bool waits)> around_wait;
 };
 
 class Model {
@@ -87,6 +91,14 @@ class Model {
 
   const artefacts::ModelConfig& config() const;
   const ParameterLayout& layout() const;
+
+  // Connects to the ranks that hold the other experts; each has its position in `group` as the
+  // index of its share. Comes before SetParameters where a share is not the whole. From there on
+  // the ranks of the group make every pass together, each with a batch of its own, and a pass may
+  // end with parallel::CollectiveError.
+  void ShareExperts(std::unique_ptr<parallel::Communicator> group);
+  // In operations with those ranks since then.
+  double exchange_seconds() const;
 
   // Takes the parameters (fp32 [P], on the CPU) and makes the compute copies. Call after every
   // change of them. Keeps a reference to `parameters`.

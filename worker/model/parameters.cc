@@ -1,43 +1,60 @@
 #include "worker/model/parameters.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
 #include "common/check.h"
 
 namespace moe::model {
-namespace {
 
-constexpr int64_t kAlignmentElements = 64;
-
-int64_t AlignUp(int64_t n) {
-  return (n + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;
-}
-
-}  // namespace
-
-ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
+ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config, const ExpertShare& share)
+    : share_(share) {
   const int64_t d = config.hidden_size, hd = config.head_dim;
   const int64_t qkv_rows = (config.num_heads + 2 * config.num_kv_heads) * hd;
+  std::array<int64_t, kRegions.size()> ends = {};  // of the regions so far, each from 0
 
-  // `idle` is how many of the elements a token does not meet.
-  auto add = [&](std::string name, std::vector<int64_t> shape, bool decay = true,
-                 int64_t idle = 0) {
+  auto add_to = [&](Region region, std::string name, std::vector<int64_t> shape, bool decay) {
     int64_t numel = 1;
     for (int64_t extent : shape) numel *= extent;
+    int64_t& end = ends[static_cast<size_t>(region)];
     parameters_.push_back({.name = std::move(name),
                            .shape = std::move(shape),
-                           .offset = arena_numel_,
+                           .offset = end,
                            .numel = numel,
-                           .decay = decay});
-    arena_numel_ += AlignUp(numel);
+                           .decay = decay,
+                           .region = region,
+                           .whole_offset = whole_numel_});
+    end += Padded(numel);
+    return numel;
+  };
+  auto add = [&](std::string name, std::vector<int64_t> shape, bool decay = true) {
+    const int64_t numel = add_to(Region::kReplicated, std::move(name), std::move(shape), decay);
+    whole_numel_ += Padded(numel);
     total_parameters_ += numel;
-    active_parameters_ += numel - idle;
+    active_parameters_ += numel;
+  };
+  // A matrix of each expert.
+  auto add_experts = [&](std::string name, int64_t rows, int64_t columns) {
+    const int64_t N = config.moe.num_experts, held = N / share.count;
+    const Region region = share.count == 1 ? Region::kReplicated : Region::kExperts;
+    const int64_t numel = add_to(region, std::move(name), {held, rows, columns}, /*decay=*/true);
+    MOE_CHECK(share.count == 1 || (held * share.count == N && numel % kParameterAlignment == 0));
+    parameters_.back().whole_offset += share.index * numel;
+    whole_numel_ += Padded(N * rows * columns);
+    total_parameters_ += N * rows * columns;
+    active_parameters_ += config.moe.top_k * rows * columns;
+  };
+  auto begin_layer = [&] {
+    for (size_t region = 0; region < kRegions.size(); ++region) {
+      begins_[region].push_back(ends[region]);
+    }
   };
 
+  begin_layer();
   add("embed", {config.vocab_size, d});
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    layer_begins_.push_back(arena_numel_);
+    begin_layer();
     const std::string layer = "layers." + std::to_string(i) + ".";
     add(layer + "attn_norm", {d}, /*decay=*/false);
     add(layer + "qkv", {qkv_rows, d});
@@ -53,9 +70,8 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
     add(layer + "router.0", {N, d});
     if (moe.gate_network == "mlp") add(layer + "router.2", {N, N});
     if (moe.has_noise_weight()) add(layer + "noise", {N, d});
-    const int64_t idle_experts = N - moe.top_k;
-    add(layer + "experts.gate_up", {N, 2 * n, d}, /*decay=*/true, idle_experts * 2 * n * d);
-    add(layer + "experts.down", {N, d, n}, /*decay=*/true, idle_experts * d * n);
+    add_experts(layer + "experts.gate_up", 2 * n, d);
+    add_experts(layer + "experts.down", d, n);
     if (moe.learn_scale) add(layer + "scale", {1}, /*decay=*/false);
     if (moe.shared_width > 0) {
       add(layer + "shared.gate_up", {2 * moe.shared_width, d});
@@ -63,16 +79,44 @@ ParameterLayout::ParameterLayout(const artefacts::ModelConfig& config) {
     }
     if (moe.output_bias) add(layer + "output_bias", {d}, /*decay=*/false);
   }
-  layer_begins_.push_back(arena_numel_);
+  begin_layer();
   add("norm", {d}, /*decay=*/false);
   if (!config.tie_word_embeddings) add("lm_head", {config.vocab_size, d});
+  begin_layer();
+
+  // The experts' region begins where the other one ends.
+  arena_numel_ = ends[0] + ends[1];
+  for (int64_t& begin : begins_[1]) begin += ends[0];
+  for (Parameter& parameter : parameters_) {
+    if (parameter.region == Region::kExperts) parameter.offset += ends[0];
+  }
 }
 
-ParameterLayout::Range ParameterLayout::LayerRange(int64_t layer) const {
-  const int64_t last = std::ssize(layer_begins_) - 1;
-  MOE_CHECK(layer >= -1 && layer <= last);
-  return {layer < 0 ? 0 : layer_begins_[static_cast<size_t>(layer)],
-          layer == last ? arena_numel_ : layer_begins_[static_cast<size_t>(layer + 1)]};
+ParameterLayout::Range ParameterLayout::LayerRange(int64_t layer, Region region) const {
+  MOE_CHECK(layer >= -1 && layer <= num_layers());
+  const std::vector<int64_t>& begins = begins_[static_cast<size_t>(region)];
+  return {begins[static_cast<size_t>(layer + 1)], begins[static_cast<size_t>(layer + 2)]};
+}
+
+ParameterLayout::Range ParameterLayout::RegionRange(Region region) const {
+  const std::vector<int64_t>& begins = begins_[static_cast<size_t>(region)];
+  return {begins.front(), begins.back()};
+}
+
+std::vector<ParameterLayout::Range> ParameterLayout::WholeRanges(Range range) const {
+  std::vector<Range> whole;
+  for (const Parameter& parameter : parameters_) {
+    const int64_t begin = std::max(range.begin, parameter.offset);
+    const int64_t end = std::min(range.end, parameter.offset + Padded(parameter.numel));
+    if (begin >= end) continue;
+    const int64_t shift = parameter.whole_offset - parameter.offset;
+    if (!whole.empty() && whole.back().end == begin + shift) {
+      whole.back().end = end + shift;
+    } else {
+      whole.push_back({begin + shift, end + shift});
+    }
+  }
+  return whole;
 }
 
 const Parameter& ParameterLayout::Find(const std::string& name) const {

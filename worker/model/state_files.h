@@ -1,5 +1,6 @@
-// The state files of a checkpoint (docs/formats/checkpoint.md): each holds one range of the flat
-// arenas (parameters.h), all together the whole, whatever the number of ranks that wrote them.
+// The state files of a checkpoint (docs/formats/checkpoint.md): each holds ranges of the flat
+// arenas with all experts (parameters.h), all together the whole, whatever the ranks that wrote
+// them.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "storage/artefacts/safetensors.h"
+#include "worker/model/parameters.h"
 
 namespace moe::model {
 
@@ -23,12 +25,12 @@ enum class WhichWeights { kLatest, kAverage };
 std::string StateFileName(int rank, int world_size);  // "state-00000-of-00002.safetensors"
 bool IsStateFileName(const std::string& name);
 
-// Begins the state file of elements [begin, end) of arenas of `arena_numel` elements; the caller
-// appends the tensors of StateTensors in their order.
+// Begins the state file of `ranges` of arenas of `arena_numel` elements; the caller appends the
+// tensors of StateTensors in their order, each with its ranges one after the other.
 enum class KeepAverage { kNever, kAlways };
 std::vector<std::string> StateTensors(KeepAverage keep_average);
 absl::StatusOr<std::unique_ptr<artefacts::SafetensorsWriter>> CreateStateFile(
-    const std::string& path, int64_t begin, int64_t end, int64_t arena_numel,
+    const std::string& path, const std::vector<ParameterLayout::Range>& ranges, int64_t arena_numel,
     KeepAverage keep_average = KeepAverage::kNever);
 
 // The state files of one checkpoint, mapped. Does not verify checksums: the manifest has them.
@@ -48,15 +50,20 @@ class StateFiles {
   void Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
 
  private:
-  struct Piece {
+  struct File {
     std::string path;
     artefacts::SafetensorsFile file;
-    int64_t begin = 0;
-    int64_t end = 0;
   };
-  static absl::StatusOr<Piece> OpenPiece(const std::string& path, int64_t arena_numel);
+  // A range of the arenas, and where it begins in the tensors of a file.
+  struct Piece {
+    ParameterLayout::Range range;
+    size_t file = 0;
+    int64_t first = 0;
+  };
+  absl::Status Add(const std::string& path, int64_t arena_numel);
 
-  std::vector<Piece> pieces_;  // by begin
+  std::vector<File> files_;
+  std::vector<Piece> pieces_;  // by range
   bool has_average_ = false;
 };
 

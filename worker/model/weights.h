@@ -16,16 +16,18 @@ struct LoadedModel {
   artefacts::ModelConfig config;
   // The widest type among the file's tensors; F32 for quantised files and checkpoints.
   artefacts::DType stored_dtype = artefacts::DType::kF32;
-  at::Tensor parameters;       // fp32 [P], on the CPU; padding is zero
+  at::Tensor parameters;       // fp32 [P] of the share, on the CPU; padding is zero
   std::string tokenizer_path;  // a GGUF file, or a folder: for sampler's LoadTokenizer
 };
 
-// All of it, decoded one parameter at a time: the peak is the arena and one parameter.
-LoadedModel ReadAll(const WeightSource& source);
+// All of it, or what a rank with `share` of the experts holds, decoded one parameter at a time: the
+// peak is the arena and one parameter.
+LoadedModel ReadAll(const WeightSource& source, const ExpertShare& share = {});
 
 // ReadAll of OpenWeights, with the same errors.
 // `which` as in OpenWeights.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path,
-                                      WhichWeights which = WhichWeights::kLatest);
+                                      WhichWeights which = WhichWeights::kLatest,
+                                      const ExpertShare& share = {});
 
 }  // namespace moe::model

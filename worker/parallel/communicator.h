@@ -1,8 +1,9 @@
 // Collective operations among the ranks of an attempt.
 //
 // Every rank calls the same operations in the same order. Tensors are one-dimensional, contiguous
-// fp32 on the CPU; bytes are opaque and of the same size on every rank. Reductions add in an order
-// that is fixed for a given number of ranks, so equal inputs give equal bits.
+// fp32 on the CPU; bytes are opaque and, except in AllToAll, of the same size on every rank.
+// Reductions add in an order that is fixed for a given number of ranks, so equal inputs give equal
+// bits.
 //
 // Errors are exceptions of type CollectiveError; after one the communicator is of no more use.
 // Not thread-safe: a second thread takes a communicator of its own from Split().
@@ -14,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -61,15 +63,24 @@ class Communicator {
   void AllGather(at::Tensor& values) { AllGather(values, {0, values.numel()}); }
   // `all` gets the `size` bytes at `mine` of every rank, in rank order.
   virtual void AllGatherBytes(const void* mine, size_t size, void* all) = 0;
+  // Rank r gets the next send_bytes[r] bytes at `send`, in rank order; receive_bytes[r] come from
+  // it, which is what it sends, and lie at `receive` in rank order. Both are where this
+  // communicator's tensors are and do not overlap; any of the sizes may be 0.
+  virtual void AllToAll(const void* send, std::span<const int64_t> send_bytes, void* receive,
+                        std::span<const int64_t> receive_bytes) = 0;
   // The bytes at `data` of rank `root` go to everyone.
   virtual void BroadcastBytes(void* data, size_t size, int root) = 0;
   // Returns when every rank has called it.
   virtual void Barrier() = 0;
 
-  // A communicator over the same ranks with connections of its own. `name` is the same on every
-  // rank and new in this communicator. `timeout_ms` limits one operation, waiting for the other
-  // ranks included.
-  virtual std::unique_ptr<Communicator> Split(const std::string& name, int64_t timeout_ms) = 0;
+  // A communicator of `members`, with connections of its own: ranks of this one, ascending, which
+  // are numbered anew in that order. Every rank calls it for the group that it is in; groups share
+  // no rank. `name` is the same on every rank and new in this communicator. `timeout_ms` limits one
+  // operation, waiting for the other ranks included.
+  virtual std::unique_ptr<Communicator> Split(const std::string& name, std::span<const int> members,
+                                              int64_t timeout_ms) = 0;
+  // Of all ranks.
+  std::unique_ptr<Communicator> Split(const std::string& name, int64_t timeout_ms);
 
   // Named in errors from here on.
   void set_step(int64_t step) { step_ = step; }

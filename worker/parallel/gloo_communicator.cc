@@ -9,11 +9,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
 #include "common/check.h"
 #include "common/status.h"
+#include "worker/parallel/single_rank.h"
 
 namespace moe::parallel {
 namespace {
@@ -48,10 +50,26 @@ class RendezvousStore final : public gloo::rendezvous::Store {
 
 int Modulo(int value, int modulus) { return (value % modulus + modulus) % modulus; }
 
+std::vector<int> Everyone(int world_size) {
+  std::vector<int> ranks(static_cast<size_t>(world_size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
+// Where each rank's bytes begin, and after the last one's the end.
+std::vector<int64_t> Begins(std::span<const int64_t> sizes) {
+  std::vector<int64_t> begins = {0};
+  for (const int64_t size : sizes) begins.push_back(begins.back() + size);
+  return begins;
+}
+
 }  // namespace
 
 GlooCommunicator::GlooCommunicator(const Options& options, Rendezvous& rendezvous)
-    : options_(options), rendezvous_(rendezvous) {
+    : options_(options),
+      members_(Everyone(options.world_size)),
+      position_(options.rank),
+      rendezvous_(rendezvous) {
   try {
     gloo::transport::tcp::attr attributes(options.host.c_str());
     device_ = gloo::transport::tcp::CreateDevice(attributes);
@@ -61,9 +79,15 @@ GlooCommunicator::GlooCommunicator(const Options& options, Rendezvous& rendezvou
   Connect();
 }
 
-GlooCommunicator::GlooCommunicator(const Options& options, Rendezvous& rendezvous,
+GlooCommunicator::GlooCommunicator(const Options& options, std::vector<int> members,
+                                   Rendezvous& rendezvous,
                                    std::shared_ptr<gloo::transport::Device> device)
-    : options_(options), rendezvous_(rendezvous), device_(std::move(device)) {
+    : options_(options),
+      members_(std::move(members)),
+      position_(static_cast<int>(std::ranges::find(members_, options.rank) - members_.begin())),
+      rendezvous_(rendezvous),
+      device_(std::move(device)) {
+  MOE_CHECK(position_ < world_size());
   Connect();
 }
 
@@ -71,7 +95,7 @@ GlooCommunicator::~GlooCommunicator() = default;
 
 void GlooCommunicator::Connect() {
   RendezvousStore store(rendezvous_, options_.name + "/", options_.connect_timeout_ms);
-  auto context = std::make_shared<gloo::rendezvous::Context>(options_.rank, options_.world_size);
+  auto context = std::make_shared<gloo::rendezvous::Context>(rank(), world_size());
   context->setTimeout(std::chrono::milliseconds(options_.connect_timeout_ms));
   try {
     context->connectFullMesh(store, device_);
@@ -142,6 +166,33 @@ void GlooCommunicator::AllGatherBytes(const void* mine, size_t size, void* all) 
   }
 }
 
+void GlooCommunicator::AllToAll(const void* send, std::span<const int64_t> send_bytes,
+                                void* receive, std::span<const int64_t> receive_bytes) {
+  MOE_CHECK(std::ssize(send_bytes) == world_size() && std::ssize(receive_bytes) == world_size());
+  const std::vector<int64_t> send_begins = Begins(send_bytes),
+                             receive_begins = Begins(receive_bytes);
+  const char* from_here = static_cast<const char*>(send);
+  char* to_here = static_cast<char*>(receive);
+  const size_t own = static_cast<size_t>(rank());
+  MOE_CHECK(send_bytes[own] == receive_bytes[own]);
+  if (send_bytes[own] > 0) {
+    std::memcpy(to_here + receive_begins[own], from_here + send_begins[own],
+                static_cast<size_t>(send_bytes[own]));
+  }
+  for (int round = 1; round < world_size(); ++round) {
+    const int to = Modulo(rank() + round, world_size());
+    const int from = Modulo(rank() - round, world_size());
+    const size_t t = static_cast<size_t>(to), f = static_cast<size_t>(from);
+    Exchange(
+        "all-to-all",
+        {.to = to, .data = from_here + send_begins[t], .size = static_cast<size_t>(send_bytes[t])},
+        {.from = from,
+         .data = to_here + receive_begins[f],
+         .size = static_cast<size_t>(receive_bytes[f]),
+         .on_received = nullptr});
+  }
+}
+
 void GlooCommunicator::BroadcastBytes(void* data, size_t size, int root) {
   for (int other = 0; other < world_size(); ++other) {
     if (other == root) continue;
@@ -161,11 +212,18 @@ void GlooCommunicator::Barrier() {
   AllGatherBytes(&here, sizeof(here), all.data());
 }
 
-std::unique_ptr<Communicator> GlooCommunicator::Split(const std::string& name, int64_t timeout_ms) {
+std::unique_ptr<Communicator> GlooCommunicator::Split(const std::string& name,
+                                                      std::span<const int> members,
+                                                      int64_t timeout_ms) {
+  if (members.size() == 1) return std::make_unique<SingleRankCommunicator>();
+  std::vector<int> of_run;
+  for (const int member : members) of_run.push_back(members_[static_cast<size_t>(member)]);
   Options options = options_;
-  options.name += "/" + name;
+  // Groups of one name have keys of their own.
+  options.name += fmt::format("/{}.{}", name, of_run.front());
   options.timeout_ms = timeout_ms;
-  return std::unique_ptr<Communicator>(new GlooCommunicator(options, rendezvous_, device_));
+  return std::unique_ptr<Communicator>(
+      new GlooCommunicator(options, std::move(of_run), rendezvous_, device_));
 }
 
 void GlooCommunicator::Exchange(const char* operation, const Outgoing& outgoing,
@@ -203,12 +261,14 @@ void GlooCommunicator::Exchange(const char* operation, const Outgoing& outgoing,
       if (incoming.on_received) incoming.on_received(i * kPieceBytes, receives[i]->size);
     }
   } catch (const std::exception& error) {
-    Fail(operation, fmt::format("waiting for rank {}: {}", incoming.from, error.what()));
+    Fail(operation, fmt::format("waiting for rank {}: {}",
+                                members_[static_cast<size_t>(incoming.from)], error.what()));
   }
   try {
     for (const std::unique_ptr<UnboundBuffer>& send : sends) send->waitSend(timeout);
   } catch (const std::exception& error) {
-    Fail(operation, fmt::format("sending to rank {}: {}", outgoing.to, error.what()));
+    Fail(operation, fmt::format("sending to rank {}: {}",
+                                members_[static_cast<size_t>(outgoing.to)], error.what()));
   }
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,20 +47,24 @@ class GlooCommunicator final : public Communicator {
   GlooCommunicator(const Options& options, Rendezvous& rendezvous);
   ~GlooCommunicator() override;
 
-  int rank() const override { return options_.rank; }
-  int world_size() const override { return options_.world_size; }
+  int rank() const override { return position_; }
+  int world_size() const override { return static_cast<int>(members_.size()); }
   void AllReduceSum(at::Tensor& values) override;
   using Communicator::AllGather;
   using Communicator::ReduceScatterSum;
   void ReduceScatterSum(at::Tensor& values, Range within) override;
   void AllGather(at::Tensor& values, Range within) override;
   void AllGatherBytes(const void* mine, size_t size, void* all) override;
+  void AllToAll(const void* send, std::span<const int64_t> send_bytes, void* receive,
+                std::span<const int64_t> receive_bytes) override;
   void BroadcastBytes(void* data, size_t size, int root) override;
   void Barrier() override;
-  std::unique_ptr<Communicator> Split(const std::string& name, int64_t timeout_ms) override;
+  using Communicator::Split;
+  std::unique_ptr<Communicator> Split(const std::string& name, std::span<const int> members,
+                                      int64_t timeout_ms) override;
 
  private:
-  GlooCommunicator(const Options& options, Rendezvous& rendezvous,
+  GlooCommunicator(const Options& options, std::vector<int> members, Rendezvous& rendezvous,
                    std::shared_ptr<gloo::transport::Device> device);
   void Connect();
 
@@ -80,6 +85,10 @@ class GlooCommunicator final : public Communicator {
   [[noreturn]] void Fail(const char* operation, const std::string& what) const;
 
   const Options options_;
+  // Ranks of the run that this connects, by their numbers here, and which of them this rank is.
+  // Errors name ranks of the run.
+  const std::vector<int> members_;
+  const int position_;
   Rendezvous& rendezvous_;
   std::shared_ptr<gloo::transport::Device> device_;
   std::shared_ptr<gloo::Context> context_;

@@ -66,10 +66,10 @@ absl::Status VerifyInput(const Input& input) {
   return artefacts::VerifyFiles(input.path, manifest);
 }
 
-absl::StatusOr<model::LoadedModel> LoadVerifiedModel(const Input& input,
-                                                     model::WhichWeights which) {
+absl::StatusOr<model::LoadedModel> LoadVerifiedModel(const Input& input, model::WhichWeights which,
+                                                     const model::ExpertShare& share) {
   MOE_RETURN_IF_ERROR(VerifyInput(input));
-  return model::LoadModel(input.path, which);
+  return model::LoadModel(input.path, which, share);
 }
 
 absl::StatusOr<std::unique_ptr<sampler::Dataset>> OpenRunningText(const Input& input) {

@@ -29,7 +29,8 @@ absl::Status VerifyInput(const Input& input);
 
 // VerifyInput, then LoadModel.
 absl::StatusOr<model::LoadedModel> LoadVerifiedModel(
-    const Input& input, model::WhichWeights which = model::WhichWeights::kLatest);
+    const Input& input, model::WhichWeights which = model::WhichWeights::kLatest,
+    const model::ExpertShare& share = {});
 
 // Opens a dataset of running text. INVALID_ARGUMENT where it holds conversations.
 absl::StatusOr<std::unique_ptr<sampler::Dataset>> OpenRunningText(const Input& input);

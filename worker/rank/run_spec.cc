@@ -136,6 +136,11 @@ evaluation::AttentionScope ParseAttention(SpecReader& reader) {
 
 // The parts that a job may do without.
 absl::Status ParseOptions(const Json& json, TrainSpec& spec) {
+  if (json.contains("parallel")) {
+    SpecReader reader(json.at("parallel"), "run.json: spec.parallel");
+    spec.expert_parallel = reader.IntFrom("expert", 1);
+    MOE_RETURN_IF_ERROR(reader.status());
+  }
   if (json.contains("validation")) {
     SpecReader reader(json.at("validation"), "run.json: spec.validation");
     spec.validation_interval_steps = reader.IntFrom("interval_steps", 1);

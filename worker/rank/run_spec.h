@@ -144,6 +144,7 @@ struct TrainSpec {
   std::optional<int64_t> average_start_step;  // the end of the warm-up where absent
   artefacts::RopeScaling rope_scaling = {};   // original_context is the model's
   evaluation::AttentionScope attention = evaluation::AttentionScope::kSample;
+  int64_t expert_parallel = 1;  // ranks among whom a layer's experts are shared out
 };
 absl::StatusOr<TrainSpec> ParseTrainSpec(const Json& spec, const std::string& kind);
 

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "common/status.h"
+#include "planner/expert_parallel.h"
 #include "sampler/dataset.h"
 #include "sampler/sample_sequence.h"
 #include "worker/model/arena.h"
@@ -20,6 +21,7 @@
 #include "worker/rank/job.h"
 #include "worker/rank/mixture.h"
 #include "worker/rank/probe.h"
+#include "worker/training/ownership.h"
 #include "worker/training/random_start.h"
 #include "worker/training/trainer.h"
 
@@ -164,11 +166,12 @@ std::unique_ptr<parallel::Communicator> Connect(JobContext& context, int64_t tim
   return std::make_unique<parallel::GlooCommunicator>(options, rendezvous);
 }
 
-// The arena that `config` asks for: the loaded one, or where gate noise is switched on or off a new
-// one without, or with zero, noise weights.
-at::Tensor StartParameters(const model::LoadedModel& loaded, const artefacts::ModelConfig& config) {
+// The arena that `to` asks for: the loaded one, or where gate noise is switched on or off a new one
+// without, or with zero, noise weights.
+at::Tensor StartParameters(const model::LoadedModel& loaded, const artefacts::ModelConfig& config,
+                           const model::ParameterLayout& to) {
   if (loaded.config.moe.add_noise == config.moe.add_noise) return loaded.parameters;
-  const model::ParameterLayout from(loaded.config), to(config);
+  const model::ParameterLayout from(loaded.config, to.share());
   at::Tensor parameters = at::zeros({to.arena_numel()}, at::kFloat);
   model::CopyShared(from, loaded.parameters, to, parameters);
   return parameters;
@@ -194,11 +197,15 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
     return InvalidArgument("run.json: spec.start is 'continue' and resume is missing");
   }
 
+  MOE_RETURN_IF_ERROR(planner::CheckExpertGroups(spec.expert_parallel, run.world_size));
+  MOE_RETURN_IF_ERROR(planner::CheckExpertShares(config, spec.expert_parallel));
+  const model::ExpertShare share = training::ShareOf(context.channel.rank(), spec.expert_parallel);
   const model::ComputeType compute = ChooseCompute(spec.compute_dtype, context.device);
   model::Model model(
       config, {.compute = compute,
                .load_estimator = spec.load_estimator == "compat" ? model::LoadEstimator::kCompat
-                                                                 : model::LoadEstimator::kCorrect});
+                                                                 : model::LoadEstimator::kCorrect,
+               .experts = share});
   training::TrainOptions options =
       ToTrainOptions(spec, run, model_input.path, MeasurePeakFlops(compute));
   MOE_ASSIGN_OR_RETURN(options.dynamic, ToDynamicOptions(spec, run, sequence));
@@ -223,10 +230,11 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
   } else if (spec.random_start) {
     spdlog::info("starting from random weights seed={}", spec.seed);
-    trainer.Start(training::RandomStart(config, spec.seed));
+    trainer.Start(training::RandomStart(config, spec.seed, share));
   } else {
-    MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded, LoadVerifiedModel(model_input));
-    trainer.Start(StartParameters(loaded, config));
+    MOE_ASSIGN_OR_RETURN(const model::LoadedModel loaded,
+                         LoadVerifiedModel(model_input, model::WhichWeights::kLatest, share));
+    trainer.Start(StartParameters(loaded, config, model.layout()));
   }
   const training::TrainResult result = [&] {
     try {

@@ -68,19 +68,16 @@ double SumOfSquaresOfBlock(const float* values, int64_t count) {
 std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout, parallel::Range range,
                                         const LearningRateRatios& ratios) {
   std::vector<DecaySegment> segments;
-  const std::vector<model::Parameter>& parameters = layout.parameters();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const int64_t next =
-        i + 1 < parameters.size() ? parameters[i + 1].offset : layout.arena_numel();
-    const parallel::Range piece = {std::max(parameters[i].offset, range.begin),
-                                   std::min(next, range.end)};
-    if (piece.begin >= piece.end) continue;
-    const double ratio = RatioOf(ratios, parameters[i]);
-    if (!segments.empty() && segments.back().decay == parameters[i].decay &&
+  for (const model::Parameter& parameter : layout.parameters()) {
+    const parallel::Range piece = parallel::Intersection(
+        {parameter.offset, parameter.offset + model::Padded(parameter.numel)}, range);
+    if (piece.numel() == 0) continue;
+    const double ratio = RatioOf(ratios, parameter);
+    if (!segments.empty() && segments.back().decay == parameter.decay &&
         segments.back().learning_rate_ratio == ratio) {
       segments.back().range.end = piece.end;
     } else {
-      segments.push_back({piece, parameters[i].decay, ratio});
+      segments.push_back({piece, parameter.decay, ratio});
     }
   }
   return segments;

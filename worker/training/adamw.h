@@ -29,8 +29,9 @@ struct DecaySegment {
   double learning_rate_ratio = 1.0;
 };
 
-// The part of the arena in `range` as segments, in order and without gaps; neighbours that agree
-// are one. Padding after a parameter goes with it: it is zero and stays zero.
+// The part of the arena in `range`, which lies in one region, as segments, in order and without
+// gaps; neighbours that agree are one. Padding after a parameter goes with it: it is zero and stays
+// zero.
 std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout, parallel::Range range,
                                         const LearningRateRatios& ratios = {});
 

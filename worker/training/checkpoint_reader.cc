@@ -9,11 +9,13 @@
 #include "common/status.h"
 #include "storage/artefacts/manifest.h"
 #include "worker/model/state_files.h"
+#include "worker/training/ownership.h"
 
 namespace moe::training {
 
 absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t manifest_crc32c,
-                                           int64_t arena_numel, parallel::Range range) {
+                                           const model::ParameterLayout& layout,
+                                           const std::vector<parallel::Range>& owned) {
   MOE_ASSIGN_OR_RETURN(const artefacts::Manifest manifest,
                        artefacts::ReadManifest(path, &manifest_crc32c));
   std::vector<std::string> state_files;
@@ -30,16 +32,27 @@ absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t man
   MOE_ASSIGN_OR_RETURN(state.progress, ParseProgress(progress, progress_path));
 
   MOE_ASSIGN_OR_RETURN(const model::StateFiles files,
-                       model::StateFiles::Open(path, state_files, arena_numel));
-  const auto read = [&files](const char* tensor, int64_t begin, int64_t end) {
-    at::Tensor values = at::empty({end - begin}, at::kFloat);
-    files.Read(tensor, begin, end, values.mutable_data_ptr<float>());
+                       model::StateFiles::Open(path, state_files, layout.whole_numel()));
+  const auto read = [&](const char* tensor, const std::vector<parallel::Range>& ranges) {
+    at::Tensor values = at::empty({TotalNumel(ranges)}, at::kFloat);
+    float* out = values.mutable_data_ptr<float>();
+    for (const parallel::Range& range : ranges) {
+      for (const auto& [begin, end] : layout.WholeRanges({range.begin, range.end})) {
+        files.Read(tensor, begin, end, out);
+        out += end - begin;
+      }
+    }
     return values;
   };
-  state.parameters = read("parameters", 0, arena_numel);
-  state.exp_avg = read("exp_avg", range.begin, range.end);
-  state.exp_avg_sq = read("exp_avg_sq", range.begin, range.end);
-  if (files.has_average()) state.average = read(model::kAverageTensor, range.begin, range.end);
+  std::vector<parallel::Range> all;
+  for (const model::Region region : model::kRegions) {
+    const auto [begin, end] = layout.RegionRange(region);
+    all.push_back({begin, end});
+  }
+  state.parameters = read("parameters", all);
+  state.exp_avg = read("exp_avg", owned);
+  state.exp_avg_sq = read("exp_avg_sq", owned);
+  if (files.has_average()) state.average = read(model::kAverageTensor, owned);
   return state;
 }
 

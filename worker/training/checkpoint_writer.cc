@@ -15,6 +15,7 @@
 #include "common/status.h"
 #include "storage/artefacts/manifest.h"
 #include "worker/model/state_files.h"
+#include "worker/training/ownership.h"
 
 namespace moe::training {
 namespace {
@@ -39,6 +40,18 @@ void ParallelCopy(const float* from, int64_t count, float* to) {
   at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
     std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin) * sizeof(float));
   });
+}
+
+std::vector<model::ParameterLayout::Range> WholeRanges(const model::ParameterLayout& layout,
+                                                       const std::vector<parallel::Range>& owned) {
+  std::vector<model::ParameterLayout::Range> whole;
+  for (const parallel::Range& range : owned) {
+    const auto ranges = layout.WholeRanges({range.begin, range.end});
+    whole.insert(whole.end(), ranges.begin(), ranges.end());
+  }
+  // A rank that owns nothing writes a file that holds nothing.
+  if (whole.empty()) whole.push_back({0, 0});
+  return whole;
 }
 
 // A status as ranks exchange it: of fixed size.
@@ -79,17 +92,19 @@ Json ToJson(const WrittenCheckpoint& checkpoint) {
 }
 
 CheckpointWriter::CheckpointWriter(const CheckpointOptions& options,
-                                   const artefacts::ModelConfig& config, int64_t arena_numel,
+                                   const artefacts::ModelConfig& config,
+                                   const model::ParameterLayout& layout,
                                    parallel::Communicator& communicator, Callbacks callbacks)
     : options_(options),
       config_(config),
-      arena_numel_(arena_numel),
-      range_(parallel::OwnedRange(arena_numel, communicator.rank(), communicator.world_size())),
+      owned_(OwnedRanges(layout, communicator)),
+      whole_ranges_(WholeRanges(layout, owned_)),
+      whole_numel_(layout.whole_numel()),
       communicator_(communicator.Split("checkpoint", kWriteTimeoutMs)),
       callbacks_(std::move(callbacks)) {
   // Written to once, so that the step loop does not wait for page faults in the first checkpoint.
   for (size_t i = 0; i < model::StateTensors(options.keep_average).size(); ++i) {
-    staging_.push_back(at::full({range_.numel()}, 0.0f, at::kFloat));
+    staging_.push_back(at::full({TotalNumel(owned_)}, 0.0f, at::kFloat));
   }
 }
 
@@ -104,15 +119,19 @@ std::string CheckpointWriter::Path(int64_t step) const {
 void CheckpointWriter::Save(const Progress& progress, const at::Tensor& parameters,
                             const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq,
                             const at::Tensor& average) {
-  std::vector<at::Tensor> sources = {parameters.narrow(0, range_.begin, range_.numel()), exp_avg,
-                                     exp_avg_sq};
-  if (options_.keep_average == model::KeepAverage::kAlways) sources.push_back(average);
+  std::vector<at::Tensor> kept = {exp_avg, exp_avg_sq};
+  if (options_.keep_average == model::KeepAverage::kAlways) kept.push_back(average);
   const Clock::time_point start = Clock::now();
   Wait().IgnoreError();  // told through on_failed already
-  for (size_t i = 0; i < staging_.size(); ++i) {
-    MOE_CHECK(sources[i].numel() == range_.numel());
-    ParallelCopy(sources[i].const_data_ptr<float>(), range_.numel(),
-                 staging_[i].mutable_data_ptr<float>());
+  float* to = staging_[0].mutable_data_ptr<float>();
+  for (const parallel::Range& range : owned_) {
+    ParallelCopy(parameters.const_data_ptr<float>() + range.begin, range.numel(), to);
+    to += range.numel();
+  }
+  for (size_t i = 0; i < kept.size(); ++i) {
+    MOE_CHECK(kept[i].numel() == staging_[i + 1].numel());
+    ParallelCopy(kept[i].const_data_ptr<float>(), kept[i].numel(),
+                 staging_[i + 1].mutable_data_ptr<float>());
   }
   const double blocked_seconds = SecondsSince(start);
   thread_ = std::thread(
@@ -201,8 +220,8 @@ absl::StatusOr<artefacts::ManifestFile> CheckpointWriter::WriteShard(const std::
   CrashPoint("checkpoint_before_shard");
   MOE_RETURN_IF_ERROR(MakeDirectories(folder));
   MOE_ASSIGN_OR_RETURN(const std::unique_ptr<artefacts::SafetensorsWriter> writer,
-                       model::CreateStateFile(JoinPath(folder, name), range_.begin, range_.end,
-                                              arena_numel_, options_.keep_average));
+                       model::CreateStateFile(JoinPath(folder, name), whole_ranges_, whole_numel_,
+                                              options_.keep_average));
   for (const at::Tensor& staging : staging_) {
     MOE_RETURN_IF_ERROR(
         writer->Append(staging.const_data_ptr(), static_cast<size_t>(staging.nbytes())));

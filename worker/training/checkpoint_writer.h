@@ -16,6 +16,7 @@
 #include "common/json.h"
 #include "storage/artefacts/manifest.h"
 #include "storage/artefacts/model_config.h"
+#include "worker/model/parameters.h"
 #include "worker/model/state_files.h"
 #include "worker/parallel/communicator.h"
 #include "worker/training/progress.h"
@@ -61,15 +62,16 @@ class CheckpointWriter {
     std::function<void(int64_t step, const absl::Status&)> on_failed;
   };
 
-  // Allocates the staging buffer: three or, with an average, four times the owned range.
-  // `communicator` is only used for Split.
+  // Allocates the staging buffer: three or, with an average, four times what the rank owns
+  // (ownership.h). `communicator` is only used for Split.
   CheckpointWriter(const CheckpointOptions& options, const artefacts::ModelConfig& config,
-                   int64_t arena_numel, parallel::Communicator& communicator, Callbacks callbacks);
+                   const model::ParameterLayout& layout, parallel::Communicator& communicator,
+                   Callbacks callbacks);
   // Waits for the write in flight.
   ~CheckpointWriter();
 
   // Copies the state (`parameters` fp32 [P], the moments and, where one is kept, the average fp32
-  // of the owned range) and returns; the rest goes on in the background. Waits first where the
+  // [owned]) and returns; the rest goes on in the background. Waits first where the
   // previous checkpoint is still being written. A write that fails leaves no folder behind and is
   // told through on_failed.
   void Save(const Progress& progress, const at::Tensor& parameters, const at::Tensor& exp_avg,
@@ -100,13 +102,15 @@ class CheckpointWriter {
 
   const CheckpointOptions options_;
   const artefacts::ModelConfig config_;
-  const int64_t arena_numel_;
-  const parallel::Range range_;
+  const std::vector<parallel::Range> owned_;
+  // The same in the arena with all experts, of so many elements.
+  const std::vector<model::ParameterLayout::Range> whole_ranges_;
+  const int64_t whole_numel_;
   const std::unique_ptr<parallel::Communicator> communicator_;  // the thread's own
   const Callbacks callbacks_;
 
   // Belong to the thread while there is one, else to the caller.
-  std::vector<at::Tensor> staging_;  // fp32 [range], in the order of the file
+  std::vector<at::Tensor> staging_;  // fp32 [owned], in the order of the file
   absl::Status last_status_;
   int64_t newest_step_ = 0;  // complete; 0: none. The manifest is known to rank 0 alone.
   uint32_t newest_crc32c_ = 0;

@@ -1,5 +1,6 @@
 #include "worker/training/heldout_losses.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace moe::training {
@@ -7,20 +8,24 @@ namespace moe::training {
 std::vector<double> MeasureHeldout(const evaluation::PerplexityOptions& options,
                                    const std::vector<bool>& wanted, const sampler::Dataset& dataset,
                                    model::Model& model, parallel::Communicator& communicator) {
-  const std::vector<evaluation::HeldoutBatch> batches =
-      evaluation::HeldoutBatches(dataset, options);
+  std::vector<evaluation::HeldoutBatch> batches = evaluation::HeldoutBatches(dataset, options);
+  std::erase_if(batches, [&wanted](const evaluation::HeldoutBatch& batch) {
+    return !wanted[static_cast<size_t>(batch.domain)];
+  });
   // Batches are dealt out to the ranks; each is computed and added up alike wherever that is.
   struct Measured {
     double loss_sum = 0;
     double tokens = 0;
   };
   const size_t world_size = static_cast<size_t>(communicator.world_size());
+  const size_t rank = static_cast<size_t>(communicator.rank());
   std::vector<Measured> mine(batches.size());
-  for (size_t i = static_cast<size_t>(communicator.rank()); i < batches.size(); i += world_size) {
-    if (!wanted[static_cast<size_t>(batches[i].domain)]) continue;
+  for (size_t first = 0; first < batches.size(); first += world_size) {
+    // Ranks that share out experts pass together: one without a batch takes the last one along.
+    const size_t i = std::min(first + rank, batches.size() - 1);
     const evaluation::DomainLoss loss =
         evaluation::MeasureBatch(model, dataset, options, batches[i]);
-    mine[i] = {loss.loss_sum, static_cast<double>(loss.tokens)};
+    if (i == first + rank) mine[i] = {loss.loss_sum, static_cast<double>(loss.tokens)};
   }
   std::vector<Measured> all(batches.size() * world_size);
   communicator.AllGatherBytes(mine.data(), mine.size() * sizeof(Measured), all.data());

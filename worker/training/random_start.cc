@@ -30,8 +30,9 @@ std::optional<float> ConstantOf(const artefacts::ModelConfig& config,
 
 }  // namespace
 
-at::Tensor RandomStart(const artefacts::ModelConfig& config, uint64_t seed) {
-  const model::ParameterLayout layout(config);
+at::Tensor RandomStart(const artefacts::ModelConfig& config, uint64_t seed,
+                       const model::ExpertShare& share) {
+  const model::ParameterLayout layout(config, share);
   at::Tensor arena = at::zeros({layout.arena_numel()}, at::kFloat);
   float* data = arena.mutable_data_ptr<float>();
   for (size_t number = 0; number < layout.parameters().size(); ++number) {
@@ -41,11 +42,14 @@ at::Tensor RandomStart(const artefacts::ModelConfig& config, uint64_t seed) {
       std::fill_n(values, parameter.numel, *constant);
       continue;
     }
+    // Blocks are numbered in the parameter that has all experts.
+    const bool is_part = parameter.region == model::Region::kExperts;
+    const int64_t first_block = is_part ? share.index * parameter.numel / 4 : 0;
     at::parallel_for(0, (parameter.numel + 3) / 4, kGrainBlocks, [&](int64_t first, int64_t last) {
       for (int64_t block = first; block < last; ++block) {
         const auto normal =
             Normal4(Philox(seed, RandomStream::kWeightInit, static_cast<uint32_t>(number),
-                           static_cast<uint64_t>(block)));
+                           static_cast<uint64_t>(first_block + block)));
         const int64_t count = std::min<int64_t>(4, parameter.numel - 4 * block);
         for (int64_t i = 0; i < count; ++i) {
           values[4 * block + i] = kStddev * normal[static_cast<size_t>(i)];

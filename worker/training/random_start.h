@@ -6,12 +6,14 @@
 #include <cstdint>
 
 #include "storage/artefacts/model_config.h"
+#include "worker/model/parameters.h"
 
 namespace moe::training {
 
-// fp32 [P]: matrices are normal with the published models' `initializer_range` of 0.02, norm
-// weights 1, the gates' noise weights and output biases 0, learned scales the constant factor. A
-// function of shape and seed.
-at::Tensor RandomStart(const artefacts::ModelConfig& config, uint64_t seed);
+// fp32 [P] of the share: matrices are normal with the published models' `initializer_range` of
+// 0.02, norm weights 1, the gates' noise weights and output biases 0, learned scales the constant
+// factor. A function of shape and seed; of the experts those of `share`.
+at::Tensor RandomStart(const artefacts::ModelConfig& config, uint64_t seed,
+                       const model::ExpertShare& share = {});
 
 }  // namespace moe::training

@@ -16,6 +16,7 @@
 #include "worker/training/arena_check.h"
 #include "worker/training/checkpoint_reader.h"
 #include "worker/training/heldout_losses.h"
+#include "worker/training/ownership.h"
 
 namespace moe::training {
 namespace {
@@ -47,6 +48,27 @@ evaluation::PerplexityOptions HeldoutOptionsOf(const TrainOptions& options, int6
           .max_samples_per_domain = samples,
           .batch_samples = options.micro_batch_samples,
           .attention = options.attention};
+}
+
+std::vector<std::vector<DecaySegment>> SegmentsOf(const model::ParameterLayout& layout,
+                                                  const std::vector<parallel::Range>& owned,
+                                                  const LearningRateRatios& ratios) {
+  std::vector<std::vector<DecaySegment>> segments;
+  for (const parallel::Range& range : owned) {
+    segments.push_back(DecaySegments(layout, range, ratios));
+  }
+  return segments;
+}
+
+// Connects the model to the ranks that hold the other experts; nullptr where it holds all.
+parallel::Communicator* ShareExperts(model::Model& model, parallel::Communicator& communicator,
+                                     int64_t timeout_ms) {
+  if (model.layout().share().count == 1) return nullptr;
+  std::unique_ptr<parallel::Communicator> group =
+      communicator.Split("experts", ExpertGroup(model.layout(), communicator), timeout_ms);
+  parallel::Communicator* const connected = group.get();
+  model.ShareExperts(std::move(group));
+  return connected;
 }
 
 CheckpointOptions CheckpointOptionsOf(const TrainOptions& options) {
@@ -113,10 +135,10 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
       observer_(with.observer),
       micro_batches_per_rank_(options.global_batch_samples / options.micro_batch_samples /
                               with.communicator.world_size()),
-      owned_(parallel::OwnedRange(model_.layout().arena_numel(), communicator_.rank(),
-                                  communicator_.world_size())),
-      decay_segments_(DecaySegments(model_.layout(), owned_, options.learning_rate_ratios)),
+      owned_(OwnedRanges(model_.layout(), communicator_)),
+      decay_segments_(SegmentsOf(model_.layout(), owned_, options.learning_rate_ratios)),
       statistics_shape_(ShapeOf(model_.config(), options.micro_batch_samples)),
+      expert_group_(ShareExperts(model_, communicator_, options.collective_timeout_ms)),
       exchange_(model_.layout(), communicator_, options.collective_timeout_ms,
                 [this](int64_t layer) { model_.RefreshLayer(layer); }),
       average_(options.weight_average),
@@ -128,8 +150,7 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
                 .source = with.decisions}),
       routing_watch_(options.watch),
       checkpoint_writer_(
-          CheckpointOptionsOf(options), model_.config(), model_.layout().arena_numel(),
-          communicator_,
+          CheckpointOptionsOf(options), model_.config(), model_.layout(), communicator_,
           {.on_written = [this](const auto& checkpoint) { observer_.OnCheckpoint(checkpoint); },
            .on_failed =
                [this](int64_t step, const absl::Status& status) {
@@ -145,8 +166,8 @@ void Trainer::Start(const at::Tensor& parameters) {
         fmt::format("the model is damaged: {}; make or export it again", damage));
   }
   parameters_ = parameters;
-  exp_avg_ = at::zeros({owned_.numel()}, at::kFloat);
-  exp_avg_sq_ = at::zeros({owned_.numel()}, at::kFloat);
+  exp_avg_ = at::zeros({TotalNumel(owned_)}, at::kFloat);
+  exp_avg_sq_ = at::zeros({TotalNumel(owned_)}, at::kFloat);
   progress_ = {.world_size = communicator_.world_size(),
                .seed = options_.seed,
                .data_cursor = sequence_.cursor(),
@@ -157,7 +178,7 @@ void Trainer::Start(const at::Tensor& parameters) {
 
 void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
   absl::StatusOr<LoadedState> loaded =
-      LoadCheckpoint(path, manifest_crc32c, model_.layout().arena_numel(), owned_);
+      LoadCheckpoint(path, manifest_crc32c, model_.layout(), owned_);
   if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "resuming"));
   progress_ = loaded->progress;
   if (progress_.seed != options_.seed) {
@@ -230,6 +251,7 @@ StopReason Trainer::RunStep() {
   const int64_t step = progress_.step + 1;
   const bool is_first_rank = communicator_.rank() == 0;
   communicator_.set_step(step);
+  if (expert_group_ != nullptr) expert_group_->set_step(step);
   observer_.OnPhase(progress_.step, kComputes);
   CrashPoint("step_begin");
 
@@ -278,8 +300,9 @@ StopReason Trainer::RunStep() {
     const double step_tokens = static_cast<double>(batch.num_tokens);
     const double flops = planner::CountFlops(model_.config(), batch.MeanReach()).PerTrainedToken() *
                          step_tokens / seconds;
-    const double waited = waited_seconds_ + exchange_.waited_seconds();
-    const int64_t sent_bytes = communicator_.sent_bytes() + exchange_.sent_bytes();
+    const double waited = waited_seconds_ + exchange_.waited_seconds() + model_.exchange_seconds();
+    const int64_t sent_bytes = communicator_.sent_bytes() + exchange_.sent_bytes() +
+                               (expert_group_ != nullptr ? expert_group_->sent_bytes() : 0);
     const double peak_flops = options_.peak_flops_per_rank * communicator_.world_size();
     observer_.OnStep({.step = step,
                       .loss = loss,
@@ -319,12 +342,17 @@ std::vector<double> Trainer::ComputeGradients(const GlobalBatch& batch, int64_t 
         std::span(batch.samples)
             .subspan(static_cast<size_t>(first), static_cast<size_t>(options_.micro_batch_samples)),
         options_.sequence_length, options_.attention);
-    model::PassHooks hooks = {.before_parameters = [this](int64_t layer) {
-      if (!exchange_.IsUnderWay(layer)) return;
-      observer_.OnPhase(progress_.step, kWaitsForRanks);
-      exchange_.WaitForParameters(layer);
-      observer_.OnPhase(progress_.step, kComputes);
-    }};
+    const auto say_waits = [this](bool waits) {
+      observer_.OnPhase(progress_.step, waits ? kWaitsForRanks : kComputes);
+    };
+    model::PassHooks hooks = {.before_parameters =
+                                  [&](int64_t layer) {
+                                    if (!exchange_.IsUnderWay(layer)) return;
+                                    say_waits(true);
+                                    exchange_.WaitForParameters(layer);
+                                    say_waits(false);
+                                  },
+                              .around_wait = say_waits};
     if (i + 1 == micro_batches_per_rank_) {
       hooks.after_gradients = [this](int64_t layer) {
         exchange_.GradientsComplete(gradients_, layer, communicator_.step(),
@@ -345,8 +373,12 @@ std::vector<double> Trainer::ComputeGradients(const GlobalBatch& batch, int64_t 
   return mine;
 }
 
-at::Tensor Trainer::OwnedParameters() const {
-  return parameters_.narrow(0, owned_.begin, owned_.numel());
+std::vector<at::Tensor> Trainer::OwnedParameters() const {
+  std::vector<at::Tensor> views;
+  for (const parallel::Range& range : owned_) {
+    views.push_back(parameters_.narrow(0, range.begin, range.numel()));
+  }
+  return views;
 }
 
 std::vector<double> Trainer::Validate(int64_t step) {
@@ -368,8 +400,11 @@ std::vector<double> Trainer::AllGather(const std::vector<double>& mine) {
 
 double Trainer::GradientNorm() {
   exchange_.WaitForGradients();
-  const double mine =
-      SumOfSquares(gradients_.const_data_ptr<float>() + owned_.begin, owned_.numel());
+  // Every element has one owner.
+  double mine = 0;
+  for (const parallel::Range& range : owned_) {
+    mine += SumOfSquares(gradients_.const_data_ptr<float>() + range.begin, range.numel());
+  }
   double sum = 0;
   for (const double of_rank : AllGather({mine})) sum += of_rank;
   return std::sqrt(sum);
@@ -408,7 +443,7 @@ bool Trainer::Rollback() {
     return false;
   }
   absl::StatusOr<LoadedState> loaded =
-      LoadCheckpoint(place->path, place->manifest_crc32c, model_.layout().arena_numel(), owned_);
+      LoadCheckpoint(place->path, place->manifest_crc32c, model_.layout(), owned_);
   if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "rolling back"));
   exchange_.WaitForParameters();
   parameters_.copy_(loaded->parameters);
@@ -437,13 +472,21 @@ void Trainer::Warn(const Verdict& verdict, const std::vector<model::LayerRouting
 
 void Trainer::UpdateParameters(double learning_rate, double gradient_norm) {
   float* gradients = gradients_.mutable_data_ptr<float>();
-  AdamWStep(options_.adamw, decay_segments_, progress_.step + 1, learning_rate,
-            ClipScale(gradient_norm, options_.clip_norm),
-            parameters_.mutable_data_ptr<float>() + owned_.begin, gradients + owned_.begin,
-            exp_avg_.mutable_data_ptr<float>(), exp_avg_sq_.mutable_data_ptr<float>());
-  // The update has cleared the owned part.
-  std::fill(gradients, gradients + owned_.begin, 0.0f);
-  std::fill(gradients + owned_.end, gradients + gradients_.numel(), 0.0f);
+  float* parameters = parameters_.mutable_data_ptr<float>();
+  float* exp_avg = exp_avg_.mutable_data_ptr<float>();
+  float* exp_avg_sq = exp_avg_sq_.mutable_data_ptr<float>();
+  int64_t cleared = 0;  // the update clears what it has used
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const parallel::Range& range = owned_[i];
+    AdamWStep(options_.adamw, decay_segments_[i], progress_.step + 1, learning_rate,
+              ClipScale(gradient_norm, options_.clip_norm), parameters + range.begin,
+              gradients + range.begin, exp_avg, exp_avg_sq);
+    exp_avg += range.numel();
+    exp_avg_sq += range.numel();
+    std::fill(gradients + cleared, gradients + range.begin, 0.0f);
+    cleared = range.end;
+  }
+  std::fill(gradients + cleared, gradients + gradients_.numel(), 0.0f);
   average_.Update(progress_.step + 1, OwnedParameters());
   exchange_.SendParameters(parameters_, progress_.step + 1);
 }

@@ -5,10 +5,11 @@
 //   trainer.Start(parameters);            // or trainer.Resume(path, manifest_crc32c)
 //   TrainResult result = trainer.Run();
 //
-// Data parallel with ZeRO-1: every rank has the whole model and computes its share of the global
-// batch; each owns a contiguous range of the arenas, for which it keeps optimizer state. Gradients
-// go to their owners while the backward pass goes on, parameters come back while the next forward
-// pass does. The global batch, its order and the gate noise do not depend on the number of ranks.
+// Data parallel with ZeRO-1: every rank computes its share of the global batch with the whole
+// model, or with a model whose experts are shared out among the ranks of a group (ownership.h);
+// each owns some of the arenas, for which it keeps optimizer state. Gradients go to their owners
+// while the backward pass goes on, parameters come back while the next forward pass does. The
+// global batch, its order and the gate noise do not depend on the ranks.
 //
 // Every rank makes the same calls. Not thread-safe. Errors are exceptions: NonFiniteLoss,
 // LossSpike, CheckpointError, parallel::CollectiveError, c10::Error, std::exception.
@@ -140,7 +141,8 @@ struct TrainResult {
 
 class Trainer {
  public:
-  // Collaborators outlive the trainer.
+  // Collaborators outlive the trainer. Where the model holds a part of the experts, that is the one
+  // of its rank (ShareOf), and the trainer connects it to the others.
   struct Collaborators {
     model::Model& model;
     const sampler::Dataset& dataset;
@@ -153,7 +155,8 @@ class Trainer {
   // std::invalid_argument where Validate refuses.
   Trainer(const TrainOptions& options, Collaborators collaborators);
 
-  // Begins at step 0 with `parameters` (fp32 [P], CPU), which the trainer changes in place.
+  // Begins at step 0 with `parameters` (fp32 [P] of the model's layout, CPU), which the trainer
+  // changes in place.
   // std::invalid_argument where a value is not finite.
   void Start(const at::Tensor& parameters);
   // Continues after the step of the checkpoint at `path`. CheckpointError where it is corrupt or of
@@ -172,7 +175,8 @@ class Trainer {
   // Forward and backward of this rank's micro-batches; gradients are added to the arena. Returns
   // their statistics and this rank's stop reason as the doubles that ranks exchange.
   std::vector<double> ComputeGradients(const GlobalBatch& batch, int64_t first_sample);
-  at::Tensor OwnedParameters() const;
+  // Views of the owned ranges.
+  std::vector<at::Tensor> OwnedParameters() const;
   std::vector<double> AllGather(const std::vector<double>& mine);
   // Waits for the sum of the gradients over ranks; returns the norm of the whole.
   double GradientNorm();
@@ -202,14 +206,16 @@ class Trainer {
   TrainObserver& observer_;
 
   const int64_t micro_batches_per_rank_;
-  const parallel::Range owned_;
-  const std::vector<DecaySegment> decay_segments_;  // of owned_
+  const std::vector<parallel::Range> owned_;
+  const std::vector<std::vector<DecaySegment>> decay_segments_;  // of each of them
   const StatisticsShape statistics_shape_;
 
   at::Tensor parameters_;  // fp32 [P]
   at::Tensor gradients_;   // fp32 [P]; zero between steps
-  at::Tensor exp_avg_;     // fp32 [owned]
+  at::Tensor exp_avg_;     // fp32 [owned]: the ranges one after the other
   at::Tensor exp_avg_sq_;  // fp32 [owned]
+  // The model's connection to the ranks with the other experts; nullptr where this one holds all.
+  parallel::Communicator* const expert_group_;
   StateExchange exchange_;
   double waited_seconds_ = 0;  // for other ranks, the exchange not included
   // What has been told of in reports.

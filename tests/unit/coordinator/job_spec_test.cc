@@ -8,6 +8,7 @@
 #include <set>
 
 #include "common/status.h"
+#include "tests/published_shapes.h"
 
 namespace moe::coordinator {
 namespace {
@@ -81,6 +82,15 @@ struct Pipeline {
     jobs[4].set_name("export");
     jobs[4].mutable_export_()->mutable_model()->set_artefact("trained");
   }
+  // The whole shape of the dense model, from which that of the constructed one follows.
+  void KnowShape() {
+    facts.models["/models/smollm2.gguf"] = ModelFacts{.vocab_size = 49152,
+                                                      .intermediate_size = 1536,
+                                                      .context_length = 8192,
+                                                      .num_experts = 0,
+                                                      .num_layers = 30,
+                                                      .shape = published::SmolLm2()};
+  }
   v1::PrepareSpec& prepare() { return *jobs[0].mutable_prepare(); }
   v1::ConstructSpec& construct() { return *jobs[1].mutable_construct(); }
   v1::TrainSpec& train() { return *jobs[2].mutable_train(); }
@@ -115,6 +125,17 @@ TEST(JobSpecTest, GoodPipeline_GetsDefaultsAndNeeds) {
   EXPECT_EQ((*complete)[3].spec.evaluate().models(0).label(), "smollm2.gguf");
   EXPECT_EQ((*complete)[0].spec.max_infrastructure_retries(), 10);
   EXPECT_EQ((*complete)[0].spec.prepare().output(), "corpus");
+}
+
+TEST(CompletePipeline, ExpertsAmongRanks_OfAModelThatHasThem_AreAccepted) {
+  Pipeline p;
+  p.KnowShape();
+  p.jobs[2].mutable_resources()->set_slots(4);
+  p.train().set_global_batch_samples(16);
+  p.train().mutable_parallel()->set_expert(2);
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << ToString(complete.status());
+  EXPECT_EQ((*complete)[2].spec.train().parallel().expert(), 2);
 }
 
 // A pipeline whose dataset holds conversations and whose third job tunes on it.
@@ -688,6 +709,35 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"UnknownWeights",
                 [](Pipeline& p) { p.jobs[4].mutable_export_()->set_weights("best"); },
                 {"weights='best'", "latest, average"}},
+        BadCase{"ExpertsAmongNoRanks",
+                [](Pipeline& p) { p.train().mutable_parallel()->set_expert(0); },
+                {"parallel.expert=0", "1 or more"}},
+        BadCase{"ExpertsAmongMoreRanksThanThereAre",
+                [](Pipeline& p) { p.train().mutable_parallel()->set_expert(2); },
+                {"parallel.expert=2 does not divide the 1 slots", "use one of 1"}},
+        BadCase{"ExpertsAmongUnevenGroups",
+                [](Pipeline& p) {
+                  p.jobs[2].mutable_resources()->set_slots(6);
+                  p.train().set_global_batch_samples(24);
+                  p.train().mutable_parallel()->set_expert(4);
+                },
+                {"parallel.expert=4 does not divide the 6 slots", "use one of 1, 2, 3, 6"}},
+        BadCase{"ExpertsThatCannotBeSharedOut",
+                [](Pipeline& p) {
+                  p.KnowShape();
+                  p.jobs[2].mutable_resources()->set_slots(3);
+                  p.train().set_global_batch_samples(12);
+                  p.train().mutable_parallel()->set_expert(3);
+                },
+                {"parallel.expert=3", "16 experts of 96 x 576", "use one of 1, 2, 4, 8, 16"}},
+        BadCase{"ExpertsOfADenseModel",
+                [](Pipeline& p) {
+                  p.KnowShape();
+                  p.jobs[2].mutable_resources()->set_slots(2);
+                  p.train().mutable_model()->set_path("/models/smollm2.gguf");
+                  p.train().mutable_parallel()->set_expert(2);
+                },
+                {"parallel.expert=2", "the model is dense; leave it out"}},
         BadCase{"UnknownStart", [](Pipeline& p) { p.train().set_start("scratch"); },
                 {"start='scratch'", "pretrained, random"}},
         BadCase{"ContinueFromAModel", [](Pipeline& p) { p.train().set_start("continue"); },

@@ -67,6 +67,54 @@ TEST(TrainPlanTest, MoreRanks_ShareTheOptimizerStateAndSendTwoNMinusOneOverN) {
   EXPECT_LT(two.step_seconds, one.step_seconds);
 }
 
+TEST(TrainPlanTest, ExpertParallel_HoldsAPartOfTheExpertsAndSendsTheirRows) {
+  TrainSetup setup = SmolSetup();
+  setup.ranks = 4;
+  setup.micro_batch_samples = 2;
+  const TrainPlan data = PlanTraining(setup, Cpu(0));
+  setup.expert_parallel = 2;
+  const TrainPlan experts = PlanTraining(setup, Cpu(0));
+  EXPECT_EQ(experts.total_parameters, data.total_parameters);
+  // Half of 30 layers x 16 experts x 3 matrices of 96 x 576 is gone; of what is left the experts'
+  // optimizer state is shared by two ranks, the rest by four.
+  const int64_t half = 30 * 8 * 3 * 96 * 576;
+  EXPECT_EQ(PartOf(data, "gradients") - PartOf(experts, "gradients"), 4 * half);
+  EXPECT_EQ(PartOf(data, "parameters") - PartOf(experts, "parameters"), 4 * half);
+  EXPECT_EQ(PartOf(experts, "optimizer state"), PartOf(data, "optimizer state"))
+      << "as many owners as before";
+  EXPECT_GT(PartOf(experts, "activations"), PartOf(data, "activations"));
+  EXPECT_EQ(data.all_to_all_bytes_per_step, 0);
+  // 2 x 512 tokens, 30 layers, 4 experts each, half of them elsewhere: four rows of 576 and two
+  // numbers, fp32.
+  EXPECT_EQ(experts.all_to_all_bytes_per_step, 2 * 512 * 30 * 4 / 2 * (4 * 576 + 2) * 4);
+  // 2 (R - 1) / R of what is replicated on four ranks and of experts on two.
+  const int64_t replicated = PartOf(data, "gradients") - 4 * 2 * half;
+  EXPECT_EQ(experts.sent_bytes_per_step - experts.all_to_all_bytes_per_step,
+            2 * 3 * (replicated / 4) + 2 * 1 * (4 * half / 2));
+}
+
+TEST(TrainPlanTest, ExpertParallel_WaitsForItsRows) {
+  TrainSetup setup = SmolSetup();
+  setup.ranks = setup.expert_parallel = 2;
+  Machine machine = Cpu(0);
+  machine.link_bytes_per_s = 1e9;
+  const TrainPlan plan = PlanTraining(setup, machine);
+  EXPECT_GE(plan.exposed_seconds, static_cast<double>(plan.all_to_all_bytes_per_step) / 1e9);
+}
+
+TEST(TrainPlanTest, ModelWhoseExpertsDoNotFit_IsToldToShareThemOut) {
+  TrainSetup setup = {.model = Split(Llama7B(), 16, 4),
+                      .sequence_length = 512,
+                      .global_batch_samples = 16,
+                      .micro_batch_samples = 1,
+                      .ranks = 8};
+  const Machine machine = *NamedMachine("h100");
+  const TrainPlan plan = PlanTraining(setup, machine);
+  EXPECT_FALSE(plan.fits);
+  EXPECT_THAT(DescribeMisfit(plan, setup, machine),
+              HasSubstr("use slots=8, parallel.expert=8 and micro_batch_samples=1"));
+}
+
 TEST(TrainPlanTest, Time_IsTheSumOfItsParts) {
   const TrainPlan plan = PlanTraining(SmolSetup(), Cpu(0));
   const double flops = plan.flops_per_token * 8 * 512;

@@ -63,6 +63,11 @@ TEST_F(PluginOnGpu, NcclCommunicator_OfOneRank_KeepsValues) {
   communicator->ReduceScatterSum(values);
   communicator->AllGather(values);
   EXPECT_EQ(values.sum().item().toFloat(), 1000.0f);
+
+  at::Tensor received = at::empty_like(values);
+  const int64_t bytes[] = {500 * sizeof(float)};
+  communicator->AllToAll(values.data_ptr(), bytes, received.data_ptr(), bytes);
+  EXPECT_EQ(received.narrow(0, 0, 500).sum().item().toFloat(), 500.0f);
 }
 
 }  // namespace

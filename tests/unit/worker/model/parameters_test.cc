@@ -54,6 +54,67 @@ TEST(ParameterLayout, RangesAreAlignedAndDisjoint) {
   EXPECT_GE(layout.arena_numel(), end);
 }
 
+artefacts::ModelConfig MixedMoe() {
+  artefacts::ModelConfig config = SmolLm2();
+  config.num_layers = 4;
+  config.moe = {.num_experts = 12, .top_k = 2, .expert_width = 96, .shared_width = 192};
+  config.moe.dense_layers = {0, 2};
+  config.tie_word_embeddings = false;
+  return config;
+}
+
+TEST(ParameterLayout, Shares_HoldEveryExpertOnceAndTheRestEach) {
+  const ParameterLayout whole(MixedMoe());
+  std::vector<int> held(static_cast<size_t>(whole.arena_numel()));
+  for (int64_t index = 0; index < 3; ++index) {
+    const ParameterLayout layout(MixedMoe(), {.index = index, .count = 3});
+    EXPECT_EQ(layout.whole_numel(), whole.arena_numel());
+    EXPECT_EQ(layout.total_parameters(), whole.total_parameters());
+    EXPECT_EQ(layout.active_parameters(), whole.active_parameters());
+    EXPECT_EQ(layout.Find("layers.1.experts.down").shape, (std::vector<int64_t>{4, 576, 96}));
+    int64_t numel = 0;
+    for (const Region region : kRegions) {
+      for (const auto& [begin, end] : layout.WholeRanges(layout.RegionRange(region))) {
+        for (int64_t i = begin; i < end; ++i) ++held[static_cast<size_t>(i)];
+        numel += end - begin;
+      }
+    }
+    EXPECT_EQ(numel, layout.arena_numel());
+  }
+  for (const Parameter& parameter : whole.parameters()) {
+    const bool is_expert = parameter.name.find(".experts.") != std::string::npos;
+    for (const int64_t i : {parameter.offset, parameter.offset + parameter.numel - 1}) {
+      EXPECT_EQ(held[static_cast<size_t>(i)], is_expert ? 1 : 3) << parameter.name;
+    }
+  }
+}
+
+TEST(ParameterLayout, LayersOfARegion_FollowEachOther) {
+  for (const int64_t count : {1, 3}) {
+    const ParameterLayout layout(MixedMoe(), {.index = 1 % count, .count = count});
+    for (const Region region : kRegions) {
+      int64_t next = layout.RegionRange(region).begin;
+      for (int64_t layer = -1; layer <= layout.num_layers(); ++layer) {
+        const auto [begin, end] = layout.LayerRange(layer, region);
+        EXPECT_EQ(begin, next);
+        next = end;
+      }
+      EXPECT_EQ(next, layout.RegionRange(region).end);
+    }
+    const auto [begin, end] = layout.LayerRange(2, Region::kExperts);
+    EXPECT_EQ(begin, end) << "a dense layer has no experts";
+    EXPECT_EQ(layout.RegionRange(Region::kExperts) ==
+                  (ParameterLayout::Range{layout.arena_numel(), layout.arena_numel()}),
+              count == 1);
+  }
+}
+
+TEST(ParameterLayout, WholeRanges_OfAWholeModelAreTheSame) {
+  const ParameterLayout layout(MixedMoe());
+  EXPECT_EQ(layout.WholeRanges({64, layout.arena_numel() - 64}),
+            (std::vector<ParameterLayout::Range>{{64, layout.arena_numel() - 64}}));
+}
+
 TEST(ParameterLayout, OnlyNormsGoWithoutWeightDecay) {
   const ParameterLayout layout(SmolLm2());
   EXPECT_FALSE(layout.Find("layers.3.attn_norm").decay);

@@ -311,7 +311,7 @@ class CheckpointFolderTest : public WeightsTest {
             .ok());
   }
   void WriteState(int rank, int64_t begin, int64_t end) {
-    auto writer = CreateStateFile(Path(StateFileName(rank, 2)), begin, end, arena_.numel());
+    auto writer = CreateStateFile(Path(StateFileName(rank, 2)), {{begin, end}}, arena_.numel());
     ASSERT_TRUE(writer.ok()) << ToString(writer.status());
     const std::vector<float> moments(2 * (end - begin), 0.5f);
     const size_t bytes = (end - begin) * sizeof(float);
@@ -330,6 +330,43 @@ TEST_F(CheckpointFolderTest, LoadModel_OfTwoRanks_JoinsTheirRanges) {
   const auto loaded = LoadModel(folder_);
   ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
   EXPECT_TRUE(at::equal(loaded->parameters, arena_));
+}
+
+TEST_F(CheckpointFolderTest, LoadModel_OfRanksThatShareExperts_JoinsTheirRanges) {
+  for (const int rank : {0, 1}) {
+    const ParameterLayout layout(config_, {.index = rank, .count = 2});
+    // Rank 0 the first half of what both have, rank 1 the second; each its own experts.
+    const auto [begin, end] = layout.RegionRange(Region::kReplicated);
+    const int64_t middle = end / 2 / 64 * 64;
+    std::vector<ParameterLayout::Range> ranges = layout.WholeRanges(
+        rank == 0 ? ParameterLayout::Range{begin, middle} : ParameterLayout::Range{middle, end});
+    for (const auto& range : layout.WholeRanges(layout.RegionRange(Region::kExperts))) {
+      ranges.push_back(range);
+    }
+    auto writer = CreateStateFile(Path(StateFileName(rank, 2)), ranges, arena_.numel());
+    ASSERT_TRUE(writer.ok()) << ToString(writer.status());
+    for (int tensor = 0; tensor < 3; ++tensor) {
+      for (const auto& range : ranges) {
+        const size_t bytes = (range.end - range.begin) * sizeof(float);
+        ASSERT_TRUE((*writer)->Append(arena_.const_data_ptr<float>() + range.begin, bytes).ok());
+      }
+    }
+    ASSERT_TRUE((*writer)->Finish().ok());
+  }
+  const auto loaded = LoadModel(folder_);
+  ASSERT_TRUE(loaded.ok()) << ToString(loaded.status());
+  EXPECT_TRUE(at::equal(loaded->parameters, arena_));
+
+  // A part of the experts is read alone.
+  const ParameterLayout layout(config_, {.index = 1, .count = 2});
+  const auto part = LoadModel(folder_, WhichWeights::kLatest, layout.share());
+  ASSERT_TRUE(part.ok()) << ToString(part.status());
+  ASSERT_EQ(part->parameters.numel(), layout.arena_numel());
+  for (const Parameter& parameter : layout.parameters()) {
+    EXPECT_TRUE(at::equal(part->parameters.narrow(0, parameter.offset, parameter.numel),
+                          arena_.narrow(0, parameter.whole_offset, parameter.numel)))
+        << parameter.name;
+  }
 }
 
 TEST_F(CheckpointFolderTest, LoadModel_StateFileMissing_IsDataLoss) {

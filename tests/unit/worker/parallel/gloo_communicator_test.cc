@@ -9,6 +9,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "tests/unit/worker/parallel/run_ranks.h"
 
@@ -84,6 +85,68 @@ TEST_P(GlooRanks, Bytes_ArriveInRankOrder) {
     }
     communicator.Barrier();
   });
+}
+
+// Rank r sends r + 2 t bytes to rank t, but none to the rank before it: uneven, and nothing at all
+// on some ways.
+TEST_P(GlooRanks, AllToAll_UnevenAndEmptyParts_ArriveInRankOrder) {
+  RunRanks(GetParam(), kTimeoutMs, [](Communicator& communicator) {
+    const int world_size = communicator.world_size(), rank = communicator.rank();
+    for (const int64_t unit : {1, 3'000'000}) {  // less than a piece of a message, and several
+      const auto size = [=](int from, int to) {
+        return to == (from + world_size - 1) % world_size && to != from ? 0
+                                                                        : unit * (from + 2 * to);
+      };
+      const auto content = [](int from, int to) { return static_cast<char>('a' + 8 * from + to); };
+      std::string mine, expected;
+      std::vector<int64_t> sent, received;
+      for (int other = 0; other < world_size; ++other) {
+        sent.push_back(size(rank, other));
+        received.push_back(size(other, rank));
+        mine.append(static_cast<size_t>(sent.back()), content(rank, other));
+        expected.append(static_cast<size_t>(received.back()), content(other, rank));
+      }
+      std::string all(expected.size(), '?');
+      communicator.AllToAll(mine.data(), sent, all.data(), received);
+      EXPECT_TRUE(all == expected) << "rank " << rank << ", unit " << unit;
+    }
+  });
+}
+
+TEST(GlooCommunicator, SplitIntoGroups_EachTalksAmongItself) {
+  RunRanks(4, kTimeoutMs, [](Communicator& communicator) {
+    const int rank = communicator.rank();
+    const std::vector<int> members = {rank % 2, rank % 2 + 2};
+    const auto group = communicator.Split("group", members, kTimeoutMs);
+    EXPECT_EQ(group->world_size(), 2);
+    EXPECT_EQ(group->rank(), rank / 2);
+    std::array<int, 2> all = {};
+    group->AllGatherBytes(&rank, sizeof(rank), all.data());
+    EXPECT_EQ(std::vector<int>(all.begin(), all.end()), members);
+
+    const std::vector<int> alone = {rank};
+    EXPECT_EQ(communicator.Split("alone", alone, kTimeoutMs)->world_size(), 1);
+  });
+}
+
+TEST(GlooCommunicator, GroupWhoseRankDies_NamesRanksOfTheRun) {
+  try {
+    RunRanks(4, kTimeoutMs, [](Communicator& communicator) {
+      const int rank = communicator.rank();
+      const auto group =
+          communicator.Split("group", std::vector<int>{rank % 2, rank % 2 + 2}, kTimeoutMs);
+      group->set_step(9);
+      group->Barrier();
+      if (rank != 1) return;  // rank 3's connection closes
+      const std::vector<int64_t> sizes = {1, 1};
+      char bytes[2] = {}, received[2] = {};
+      group->AllToAll(bytes, sizes, received, sizes);
+    });
+    FAIL() << "no error";
+  } catch (const CollectiveError& error) {
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("rank 1 of 4, step 9: all-to-all failed"), HasSubstr("rank 3")));
+  }
 }
 
 // The checkpoint writer talks over its own connections while the step loop uses the others.

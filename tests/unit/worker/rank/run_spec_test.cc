@@ -130,6 +130,15 @@ TEST(RunSpecTest, ResetAttentionMask_KeepsDocumentsApart) {
   EXPECT_THAT(TrainError(run), HasSubstr("spec: reset_attention_mask"));
 }
 
+TEST(RunSpecTest, Parallel_SaysAmongHowManyRanksExpertsAre) {
+  Json run = TrainRun();
+  EXPECT_EQ(ParseTrainSpec(run.at("spec"), "train").value().expert_parallel, 1);
+  run["spec"]["parallel"] = {{"expert", 4}};
+  EXPECT_EQ(ParseTrainSpec(run.at("spec"), "train").value().expert_parallel, 4);
+  run["spec"]["parallel"] = {{"expert", 0}};
+  EXPECT_THAT(TrainError(run), HasSubstr("spec.parallel: expert: 0 must be at least 1"));
+}
+
 TEST(RunSpecTest, ParseTrainSpec_StartContinue_StartsFromNothingElse) {
   Json run = TrainRun();
   run["spec"]["start"] = "continue";

@@ -41,7 +41,8 @@ class CheckpointWriterTest : public testing::Test {
   }
 
   const TemporaryFolder folder_;
-  const int64_t numel_ = model::ParameterLayout(TinyMoe()).arena_numel();
+  const model::ParameterLayout layout_{TinyMoe()};
+  const int64_t numel_ = layout_.arena_numel();
   const at::Tensor parameters_ = at::full({numel_}, 1.0f, at::kFloat);
   const at::Tensor exp_avg_ = at::full({numel_}, 2.0f, at::kFloat);
   const at::Tensor exp_avg_sq_ = at::full({numel_}, 3.0f, at::kFloat);
@@ -52,7 +53,7 @@ TEST_F(CheckpointWriterTest, Save_ReturnsWhileTheWriteIsInFlight) {
   parallel::SingleRankCommunicator communicator;
   absl::Mutex mutex;
   bool saved = false, in_time = false;
-  CheckpointWriter writer(Options(), TinyMoe(), numel_, communicator,
+  CheckpointWriter writer(Options(), TinyMoe(), layout_, communicator,
                           {.on_written =
                                [&](const WrittenCheckpoint&) {
                                  absl::MutexLock lock(&mutex);
@@ -74,7 +75,7 @@ TEST_F(CheckpointWriterTest, Save_StateChangedAfterwards_WritesWhatItWas) {
   parallel::SingleRankCommunicator communicator;
   std::vector<WrittenCheckpoint> written;
   CheckpointWriter writer(
-      Options(), TinyMoe(), numel_, communicator,
+      Options(), TinyMoe(), layout_, communicator,
       {.on_written = [&](const WrittenCheckpoint& checkpoint) { written.push_back(checkpoint); },
        .on_failed = [](int64_t,
                        const absl::Status& status) { ADD_FAILURE() << ToString(status); }});
@@ -85,7 +86,8 @@ TEST_F(CheckpointWriterTest, Save_StateChangedAfterwards_WritesWhatItWas) {
   ASSERT_TRUE(writer.Wait().ok());
   ASSERT_EQ(written.size(), 2u);
 
-  const auto first = LoadCheckpoint(written[0].path, written[0].manifest_crc32c, numel_, {64, 128});
+  const auto first =
+      LoadCheckpoint(written[0].path, written[0].manifest_crc32c, layout_, {{64, 128}});
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_TRUE(first->parameters.equal(parameters_));
   EXPECT_TRUE(first->exp_avg.equal(exp_avg_.narrow(0, 64, 64)));
@@ -108,12 +110,15 @@ TEST_F(CheckpointWriterTest, Load_ModelOfAnotherSize_IsInvalidArgument) {
   parallel::SingleRankCommunicator communicator;
   WrittenCheckpoint written;
   CheckpointWriter writer(
-      Options(), TinyMoe(), numel_, communicator,
+      Options(), TinyMoe(), layout_, communicator,
       {.on_written = [&](const WrittenCheckpoint& checkpoint) { written = checkpoint; },
        .on_failed = [](int64_t, const absl::Status&) {}});
   writer.Save(ProgressAt(1), parameters_, exp_avg_, exp_avg_sq_);
   ASSERT_TRUE(writer.Wait().ok());
-  const auto state = LoadCheckpoint(written.path, written.manifest_crc32c, numel_ + 64, {0, 64});
+  artefacts::ModelConfig larger = TinyMoe();
+  larger.vocab_size += 1;
+  const auto state = LoadCheckpoint(written.path, written.manifest_crc32c,
+                                    model::ParameterLayout(larger), {{0, 64}});
   EXPECT_EQ(state.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(Message(state.status()), HasSubstr("another model"));
 }
@@ -129,7 +134,7 @@ TEST_F(CheckpointWriterTest, OneRankFails_AllLearnItAndNothingIsLeft) {
     const parallel::Range own =
         parallel::OwnedRange(numel_, communicator.rank(), communicator.world_size());
     CheckpointWriter writer(
-        options, TinyMoe(), numel_, communicator,
+        options, TinyMoe(), layout_, communicator,
         {.on_written = [](const WrittenCheckpoint&) { ADD_FAILURE() << "half a checkpoint"; },
          .on_failed =
              [&](int64_t step, const absl::Status& status) {

@@ -66,5 +66,18 @@ TEST(RandomStartTest, HasTheStatedDeviationAndIsAFunctionOfTheSeed) {
   EXPECT_EQ(model::View(a, layout.Find("layers.1.noise")).const_data_ptr<float>()[5], 0.0f);
 }
 
+TEST(RandomStartTest, OfAPartOfTheExperts_IsThatPartOfTheWhole) {
+  const at::Tensor whole = RandomStart(TinyMoe(), 1);
+  for (int64_t index = 0; index < 4; ++index) {
+    const model::ParameterLayout layout(TinyMoe(), {.index = index, .count = 4});
+    const at::Tensor part = RandomStart(TinyMoe(), 1, layout.share());
+    for (const model::Parameter& parameter : layout.parameters()) {
+      EXPECT_TRUE(part.narrow(0, parameter.offset, parameter.numel)
+                      .equal(whole.narrow(0, parameter.whole_offset, parameter.numel)))
+          << parameter.name << " of part " << index;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moe::training

@@ -13,6 +13,7 @@
 #include "sampler/token_shard.h"
 #include "storage/artefacts/manifest.h"
 #include "worker/parallel/single_rank.h"
+#include "worker/training/ownership.h"
 
 namespace moe::training {
 namespace {
@@ -91,16 +92,15 @@ artefacts::ModelConfig TinyMoe() {
   return config;
 }
 
-at::Tensor RandomParameters(const artefacts::ModelConfig& config) {
-  const model::ParameterLayout layout(config);
+at::Tensor RandomParameters(const artefacts::ModelConfig& config, const model::ExpertShare& share) {
+  const model::ParameterLayout layout(config, share);
   at::Tensor parameters = at::zeros({layout.arena_numel()}, at::kFloat);
   float* data = parameters.mutable_data_ptr<float>();
   for (const model::Parameter& parameter : layout.parameters()) {
-    for (int64_t i = parameter.offset; i < parameter.offset + parameter.numel; ++i) {
-      data[i] =
-          parameter.decay
-              ? 0.1f * Normal4(Philox(1227, RandomStream::kTest, 7, static_cast<uint64_t>(i)))[0]
-              : 1.0f;
+    for (int64_t i = 0; i < parameter.numel; ++i) {
+      const uint64_t place = static_cast<uint64_t>(parameter.whole_offset + i);
+      data[parameter.offset + i] =
+          parameter.decay ? 0.1f * Normal4(Philox(1227, RandomStream::kTest, 7, place))[0] : 1.0f;
     }
   }
   return parameters;
@@ -252,7 +252,8 @@ sampler::SampleSequence TinySequence(const TinyRun& run, const sampler::Dataset&
 TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
                   TrainObserver& observer) {
   const auto dataset = Value(sampler::Dataset::Open(run.dataset_folder));
-  model::Model model(TinyConfig(run), {.compute = run.compute});
+  const model::ExpertShare share = ShareOf(communicator.rank(), run.expert_parallel);
+  model::Model model(TinyConfig(run), {.compute = run.compute, .experts = share});
   Trainer trainer(ToOptions(run), {.model = model,
                                    .dataset = *dataset,
                                    .sequence = TinySequence(run, *dataset),
@@ -262,7 +263,7 @@ TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
   if (run.resume.has_value()) {
     trainer.Resume(run.resume->path, run.resume->manifest_crc32c);
   } else {
-    at::Tensor parameters = RandomParameters(model.config());
+    at::Tensor parameters = RandomParameters(model.config(), share);
     if (run.spoil != nullptr) run.spoil(model.layout(), parameters);
     trainer.Start(parameters);
   }

@@ -18,8 +18,9 @@
 namespace moe::training {
 
 artefacts::ModelConfig TinyMoe();
-// Fp32 [P], the same for the same config.
-at::Tensor RandomParameters(const artefacts::ModelConfig& config);
+// Fp32 [P] of the share, the same for the same config.
+at::Tensor RandomParameters(const artefacts::ModelConfig& config,
+                            const model::ExpertShare& share = {});
 // Writes a dataset artefact with the vocabulary of TinyMoe to `folder`.
 void WriteTinyDataset(const std::string& folder);
 // The same with one domain, whose documents of 50 tokens are all of the same token.
@@ -73,6 +74,7 @@ struct TinyRun {
   WeightAverageOptions weight_average = {};
   bool gate_noise = true;
   evaluation::AttentionScope attention = evaluation::AttentionScope::kSample;
+  int64_t expert_parallel = 1;  // ranks among whom experts are shared out
   // Changes the parameters of a fresh start.
   void (*spoil)(const model::ParameterLayout& layout, at::Tensor& parameters) = nullptr;
 };

@@ -32,8 +32,9 @@ constexpr int64_t kCollectiveTimeoutMs = 60'000;
 
 // Reads everything of a checkpoint as one rank would.
 LoadedState Load(const WrittenCheckpoint& checkpoint) {
-  const int64_t numel = model::ParameterLayout(TinyMoe()).arena_numel();
-  auto state = LoadCheckpoint(checkpoint.path, checkpoint.manifest_crc32c, numel, {0, numel});
+  const model::ParameterLayout layout(TinyMoe());
+  auto state = LoadCheckpoint(checkpoint.path, checkpoint.manifest_crc32c, layout,
+                              {{0, layout.arena_numel()}});
   if (!state.ok()) throw std::runtime_error(Message(state.status()));
   return *std::move(state);
 }

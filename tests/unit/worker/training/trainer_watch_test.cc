@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -51,13 +52,18 @@ class SpoilingCommunicator final : public parallel::Communicator {
     const bool spoil = size == sizeof spoiled && steps_.contains(step());
     real_.AllGatherBytes(spoil ? &spoiled : mine, size, all);
   }
+  void AllToAll(const void* send, std::span<const int64_t> send_bytes, void* receive,
+                std::span<const int64_t> receive_bytes) override {
+    real_.AllToAll(send, send_bytes, receive, receive_bytes);
+  }
   void BroadcastBytes(void* data, size_t size, int root) override {
     real_.BroadcastBytes(data, size, root);
   }
   void Barrier() override { real_.Barrier(); }
   std::unique_ptr<parallel::Communicator> Split(const std::string& name,
+                                                std::span<const int> members,
                                                 int64_t timeout_ms) override {
-    return real_.Split(name, timeout_ms);
+    return real_.Split(name, members, timeout_ms);
   }
 
  private:
@@ -66,8 +72,9 @@ class SpoilingCommunicator final : public parallel::Communicator {
 };
 
 LoadedState Load(const WrittenCheckpoint& checkpoint) {
-  const int64_t numel = model::ParameterLayout(TinyMoe()).arena_numel();
-  auto state = LoadCheckpoint(checkpoint.path, checkpoint.manifest_crc32c, numel, {0, numel});
+  const model::ParameterLayout layout(TinyMoe());
+  auto state = LoadCheckpoint(checkpoint.path, checkpoint.manifest_crc32c, layout,
+                              {{0, layout.arena_numel()}});
   if (!state.ok()) throw std::runtime_error(std::string(state.status().message()));
   return *std::move(state);
 }
