@@ -24,7 +24,7 @@ struct Extent {
 
 // body(part) for [0, total) in order, in parts of at most `most`.
 template <typename Body>
-void ForEachPart(int64_t total, int64_t most, const Body& body) {
+void InParts(int64_t total, int64_t most, const Body& body) {
   for (int64_t begin = 0; begin < total; begin += most) {
     body(Extent{begin, std::min(most, total - begin)});
   }
@@ -99,7 +99,7 @@ void LmHeadLoss(const Float* h_Td, const Float* weight_Vd, const int64_t* target
   StartLosses(tokens, scratch);
   const Extent all = {0, tokens};
   Float* logits = scratch.logits.Reserve(tokens * std::min(kVocabularyBlock, vocabulary));
-  ForEachPart(vocabulary, kVocabularyBlock, [&](Extent block) {
+  InParts(vocabulary, kVocabularyBlock, [&](Extent block) {
     BlockForward(h_Td, weight_Vd, targets_T, all, block, d, scratch, logits);
   });
   FinishLosses(targets_T, all, scratch, losses_T);
@@ -112,16 +112,16 @@ void LmHeadLossBackward(const Float* h_Td, const Float* weight_Vd, const int64_t
                         float* dweight_Vd) {
   StartLosses(tokens, scratch);
   const int64_t most = std::clamp<int64_t>(kChunkLogits / vocabulary, 1, tokens);
-  ForEachPart(tokens, most, [&](Extent chunk) {
+  InParts(tokens, most, [&](Extent chunk) {
     Float* logits = scratch.logits.Reserve(chunk.count * vocabulary);
-    ForEachPart(vocabulary, kVocabularyBlock, [&](Extent block) {
+    InParts(vocabulary, kVocabularyBlock, [&](Extent block) {
       BlockForward(h_Td, weight_Vd, targets_T, chunk, block, d, scratch,
                    logits + chunk.count * block.begin);
     });
     FinishLosses(targets_T, chunk, scratch, losses_T);
 
     scratch.h.Prepare(Matrix<const Float>(h_Td + chunk.begin * d, chunk.count, d));
-    ForEachPart(vocabulary, kVocabularyBlock, [&](Extent block) {
+    InParts(vocabulary, kVocabularyBlock, [&](Extent block) {
       Float* dlogits = logits + chunk.count * block.begin;
       scratch.weight.Prepare(Matrix<const Float>(weight_Vd + block.begin * d, block.count, d));
       ForEachTokenBlock(chunk.count, [&](Extent rows) {
