@@ -49,10 +49,12 @@ def free_port():
 
 
 class Cluster:
-    """A coordinator and workers. Ports are free ones; all state is below `root`."""
+    """A coordinator and workers. Ports are free ones; all state is below `root`.
+
+    Workers measure what a slot can do only where a test is about that: it takes seconds."""
 
     def __init__(self, lease_ttl_ms=10_000, root=None, artefact_root=None, worker_env=None,
-                 worker_flags=()):
+                 worker_flags=("--no-speed-probe",)):
         self.root = pathlib.Path(root or tempfile.mkdtemp(prefix="moe-e2e-"))
         self.artefacts = pathlib.Path(artefact_root or self.root / "artefacts")
         self.lease_ttl_ms = lease_ttl_ms

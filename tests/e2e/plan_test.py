@@ -20,7 +20,7 @@ class PlanTest(unittest.TestCase):
         return json.loads(out)["estimates"]
 
     def test_plan_knows_the_measured_slot_and_the_run_has_the_planned_shape(self):
-        with Cluster() as cluster:
+        with Cluster(worker_flags=()) as cluster:
             model = tiny.write_model(cluster.root / "dense")
             corpus = tiny.write_corpus(cluster.root / "corpus")
             cluster.start()
@@ -48,7 +48,7 @@ class PlanTest(unittest.TestCase):
             self.assertEqual(again["flops_per_token"], plan["flops_per_token"])
 
     def test_restarted_worker_does_not_measure_again(self):
-        with Cluster() as cluster:
+        with Cluster(worker_flags=()) as cluster:
             cluster.start()
             first = wait_for(lambda: worker_speed(cluster), "the first measurement", 60)
             cluster.kill("w1")
