@@ -195,7 +195,8 @@ class FullDiskTest(unittest.TestCase):
             if mounted.returncode != 0:
                 self.skipTest(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
             try:
-                cluster.start()
+                # A full disk may become free: such jobs are tried again.
+                cluster.start(coordinator_flags=["--retry-backoff-ms", "50", "--max-retry-backoff-ms", "100"])
                 yield cluster
             finally:
                 for name in list(cluster.processes):
