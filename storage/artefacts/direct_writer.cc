@@ -38,13 +38,23 @@ absl::StatusOr<std::unique_ptr<DirectWriter>> DirectWriter::Create(const std::st
   }
   if (!fd.valid()) return ErrnoStatus(errno, "cannot create " + path);
   std::unique_ptr<DirectWriter> writer(new DirectWriter(path, std::move(fd), direct));
-  // Not posix_fallocate, which writes the whole file where the file system cannot reserve.
-  if (size_bytes > 0 && ::fallocate(writer->fd_.get(), 0, 0, static_cast<off_t>(size_bytes)) != 0 &&
-      (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
-    return writer->Fail(
-        writer->DescribeError(errno, fmt::format("reserve {} bytes for", size_bytes)));
-  }
+  MOE_RETURN_IF_ERROR(writer->Reserve(size_bytes));
   return writer;
+}
+
+absl::Status DirectWriter::Reserve(uint64_t size_bytes) {
+  if (size_bytes == 0) return absl::OkStatus();
+  const std::string what = fmt::format("reserve {} bytes for", size_bytes);
+  // A file system takes what is left before it finds that it is too little: until it has given that
+  // back, everybody else's disk is full.
+  const auto free_bytes = FreeSpaceBytes(path_);
+  if (free_bytes.ok() && size_bytes > *free_bytes) return Fail(DescribeError(ENOSPC, what));
+  // Not posix_fallocate, which writes the whole file where the file system cannot reserve.
+  if (::fallocate(fd_.get(), 0, 0, static_cast<off_t>(size_bytes)) != 0 &&
+      (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
+    return Fail(DescribeError(errno, what));
+  }
+  return absl::OkStatus();
 }
 
 DirectWriter::DirectWriter(std::string path, FileDescriptor fd, bool direct)

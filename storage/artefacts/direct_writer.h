@@ -49,6 +49,8 @@ class DirectWriter {
 
   absl::Status WriteBuffer(size_t size);
   absl::Status UsePageCache();
+  // Asks for the blocks at once; fails, without taking any, where they are more than there are.
+  absl::Status Reserve(uint64_t size_bytes);
   absl::Status Fail(absl::Status status);  // removes the file
   // What a failed write means, with the free space where the disk is full.
   absl::Status DescribeError(int errno_value, const std::string& what) const;
