@@ -6,7 +6,6 @@
 
 #include <CLI/App.hpp>
 #include <cstddef>
-#include <istream>
 #include <string>
 #include <vector>
 
@@ -50,9 +49,6 @@ void AddOutputOption(CLI::App& command, std::string* value, std::vector<std::str
 void AddEtagOption(CLI::App& command, std::string* etag);
 // An etag is of one job.
 absl::Status CheckEtagOfOne(const std::string& etag, size_t jobs);
-
-// A job file's text; "-" is `in`.
-absl::StatusOr<std::string> ReadJobFileText(const std::string& file, std::istream& in);
 
 // Names one wish of a user: a version 4 UUID.
 std::string MakeRequestId();

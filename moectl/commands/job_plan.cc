@@ -3,21 +3,19 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "common/status.h"
 #include "common/term/human.h"
 #include "common/term/table.h"
 #include "moectl/commands/commands.h"
-#include "moectl/job_file/job_file.h"
+#include "moectl/commands/job_file_option.h"
 #include "moectl/render/output.h"
 
 namespace moe::moectl {
 namespace {
 
 struct PlanOptions {
-  std::string file;
-  std::vector<std::string> settings;
+  JobFileOption job_file;
   std::string machine;
   std::string output;
 };
@@ -75,15 +73,10 @@ std::string RenderEstimate(const moe::v1::TrainEstimate& estimate,
 }
 
 absl::StatusOr<ExitCode> Plan(const PlanOptions& options, const CommandContext& context) {
-  MOE_ASSIGN_OR_RETURN(const std::string text, ReadJobFileText(options.file, context.world.in));
-  const std::string shown_name = options.file == "-" ? "<stdin>" : options.file;
-  auto jobs = ParseJobFile(
-      text, shown_name, {.settings = options.settings, .home = context.world.environment("HOME")});
-  if (!jobs.ok()) {
-    return InvalidArgument("{} is refused:\n{}", shown_name, Message(jobs.status()));
-  }
+  MOE_ASSIGN_OR_RETURN(const moe::v1::SubmitPipelineRequest jobs,
+                       ReadJobFile(options.job_file, context));
   moe::v1::EstimatePipelineRequest request;
-  *request.mutable_jobs() = jobs->jobs();
+  *request.mutable_jobs() = jobs.jobs();
   request.set_machine(options.machine);
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
   MOE_ASSIGN_OR_RETURN(const auto response, client.EstimatePipeline(request));
@@ -94,7 +87,7 @@ absl::StatusOr<ExitCode> Plan(const PlanOptions& options, const CommandContext& 
   } else if (output == Output::kYaml) {
     out << ToYaml(response);
   } else if (response.estimates().empty()) {
-    context.Note("there is no train job in " + shown_name);
+    context.Note("there is no train job in " + options.job_file.ShownName());
   } else {
     for (int i = 0; i < response.estimates_size(); ++i) {
       out << (i > 0 ? "\n" : "") << RenderEstimate(response.estimates(i), context.TableLayout());
@@ -109,12 +102,7 @@ void AddJobPlan(CLI::App& job, CommandContext& context) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command =
       job.add_subcommand("plan", "Say what the train jobs of a job file need, and run nothing");
-  command->add_option("-f,--file", options->file, "The job file; - for standard input")
-      ->required()
-      ->type_name("FILE");
-  command->add_option("--set", options->settings, "Set a parameter of the file; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("NAME=VALUE");
+  AddJobFileOption(*command, &options->job_file);
   command
       ->add_option("--machine", options->machine,
                    "Plan for a named machine (h100) instead of the largest slot of this cluster")

@@ -1,16 +1,13 @@
 // moectl job submit: a job file to jobs.
 #include <fmt/format.h>
 
-#include <iterator>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "common/file.h"
 #include "common/status.h"
 #include "moectl/commands/commands.h"
+#include "moectl/commands/job_file_option.h"
 #include "moectl/commands/job_watch.h"
-#include "moectl/job_file/job_file.h"
 #include "moectl/render/job_text.h"
 #include "moectl/render/output.h"
 
@@ -18,8 +15,7 @@ namespace moe::moectl {
 namespace {
 
 struct SubmitOptions {
-  std::string file;
-  std::vector<std::string> settings;
+  JobFileOption job_file;
   std::string request_id;
   std::string output;
   bool dry_run = false;
@@ -50,20 +46,14 @@ void PrintSubmitted(const moe::v1::SubmitPipelineRequest& request,
 }
 
 absl::StatusOr<ExitCode> Submit(const SubmitOptions& options, const CommandContext& context) {
-  MOE_ASSIGN_OR_RETURN(const std::string text, ReadJobFileText(options.file, context.world.in));
-  const std::string shown_name = options.file == "-" ? "<stdin>" : options.file;
-  auto request = ParseJobFile(
-      text, shown_name, {.settings = options.settings, .home = context.world.environment("HOME")});
-  if (!request.ok()) {
-    return InvalidArgument("{} is refused, nothing was submitted:\n{}", shown_name,
-                           Message(request.status()));
-  }
-  request->set_request_id(options.request_id.empty() ? MakeRequestId() : options.request_id);
-  request->set_validate_only(options.dry_run);
+  MOE_ASSIGN_OR_RETURN(moe::v1::SubmitPipelineRequest request,
+                       ReadJobFile(options.job_file, context));
+  request.set_request_id(options.request_id.empty() ? MakeRequestId() : options.request_id);
+  request.set_validate_only(options.dry_run);
 
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
-  MOE_ASSIGN_OR_RETURN(const moe::v1::SubmitPipelineResponse response, client.Submit(*request));
-  PrintSubmitted(*request, response, context, OutputOf(options.output));
+  MOE_ASSIGN_OR_RETURN(const moe::v1::SubmitPipelineResponse response, client.Submit(request));
+  PrintSubmitted(request, response, context, OutputOf(options.output));
   if (options.dry_run) return ExitCode::kDone;
   if (!options.wait) {
     if (context.world.terminal().is_terminal) {
@@ -77,23 +67,10 @@ absl::StatusOr<ExitCode> Submit(const SubmitOptions& options, const CommandConte
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadJobFileText(const std::string& file, std::istream& in) {
-  if (file == "-") return std::string(std::istreambuf_iterator<char>(in), {});
-  auto text = ReadFile(file);
-  // A wrong file name is a wrong command line.
-  if (!text.ok()) return InvalidArgument("{}", Message(text.status()));
-  return text;
-}
-
 void AddJobSubmit(CLI::App& job, CommandContext& context) {
   auto options = std::make_shared<SubmitOptions>();
   CLI::App* command = job.add_subcommand("submit", "Submit the jobs of a job file");
-  command->add_option("-f,--file", options->file, "The job file; - for standard input")
-      ->required()
-      ->type_name("FILE");
-  command->add_option("--set", options->settings, "Set a parameter of the file; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("NAME=VALUE");
+  AddJobFileOption(*command, &options->job_file);
   command->add_flag("--dry-run", options->dry_run,
                     "Let the coordinator check everything and change nothing");
   command->add_flag("--wait", options->wait, "Then follow the jobs as job watch does");

@@ -1,11 +1,10 @@
 // moectl queue list, plan and goodput: who shares the slots, what would happen, what it came to.
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "common/status.h"
 #include "moectl/commands/commands.h"
-#include "moectl/job_file/job_file.h"
+#include "moectl/commands/job_file_option.h"
 #include "moectl/render/output.h"
 #include "moectl/render/queue_table.h"
 
@@ -39,22 +38,16 @@ absl::StatusOr<ExitCode> List(const std::string& output, const CommandContext& c
 }
 
 struct PipelinePlanOptions {
-  std::string file;
-  std::vector<std::string> settings;
+  JobFileOption job_file;
   std::string output;
 };
 
 absl::StatusOr<ExitCode> PlanPipeline(const PipelinePlanOptions& options,
                                       const CommandContext& context) {
-  MOE_ASSIGN_OR_RETURN(const std::string text, ReadJobFileText(options.file, context.world.in));
-  const std::string shown_name = options.file == "-" ? "<stdin>" : options.file;
-  const auto jobs = ParseJobFile(
-      text, shown_name, {.settings = options.settings, .home = context.world.environment("HOME")});
-  if (!jobs.ok()) {
-    return InvalidArgument("{} is refused:\n{}", shown_name, Message(jobs.status()));
-  }
+  MOE_ASSIGN_OR_RETURN(const moe::v1::SubmitPipelineRequest jobs,
+                       ReadJobFile(options.job_file, context));
   moe::v1::PlanPipelineRequest request;
-  *request.mutable_jobs() = jobs->jobs();
+  *request.mutable_jobs() = jobs.jobs();
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
   return Show(client.PlanPipeline(request), options.output, context, [&](const auto& plan) {
     return RenderPlanTable(plan, context.world.clock.UnixMillis(), context.TableLayout());
@@ -89,12 +82,7 @@ void AddPlanCommand(CLI::App& root, CommandContext& context) {
   auto options = std::make_shared<PipelinePlanOptions>();
   CLI::App* command =
       root.add_subcommand("plan", "Say what would happen if a job file was submitted now");
-  command->add_option("-f,--file", options->file, "The job file; - for standard input")
-      ->required()
-      ->type_name("FILE");
-  command->add_option("--set", options->settings, "Set a parameter of the file; repeatable")
-      ->allow_extra_args(false)
-      ->type_name("NAME=VALUE");
+  AddJobFileOption(*command, &options->job_file);
   AddOutputOption(*command, &options->output, {"table", "json", "yaml"});
   command->footer(
       "Which jobs would start and where, why the others would wait, whom they would stop, and "

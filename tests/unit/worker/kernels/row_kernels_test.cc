@@ -23,12 +23,13 @@ using ::testing::ElementsAre;
 using testing::Random;
 
 TEST(Exp, WholeRange_IsWithinTwoUlp) {
-  for (float x = -87.0f; x < 88.0f; x += 0.0137f) {
+  for (float x = -87.0f; x < 87.0f; x += 0.0137f) {
     const double expected = std::exp(static_cast<double>(x));
     ASSERT_NEAR(Exp(x), expected, 2.5e-7 * expected) << x;
   }
   EXPECT_EQ(Exp(0.0f), 1.0f);
-  EXPECT_LT(Exp(-1e30f), 1e-37f);
+  EXPECT_EQ(Exp(-1e30f), Exp(-87.0f));
+  EXPECT_EQ(Exp(1e30f), Exp(87.0f));
   EXPECT_TRUE(std::isnan(Exp(std::numeric_limits<float>::quiet_NaN())));
 }
 
