@@ -58,7 +58,7 @@ class StepOnGpu : public OnGpu, public ::testing::WithParamInterface<StepCase> {
       for (const model::Parameter& parameter : host.layout().parameters()) {
         const at::Tensor want = model::View(expected, parameter);
         const at::Tensor got = model::View(gradients, parameter).cpu();
-        EXPECT_LT((got - want).norm().item<double>(), tolerance * want.norm().item<double>())
+        EXPECT_LT(got.sub(want).norm().item<double>(), tolerance * want.norm().item<double>())
             << parameter.name << (uniform ? "" : ", documents apart");
       }
     }
