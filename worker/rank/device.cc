@@ -45,7 +45,7 @@ absl::StatusOr<std::shared_ptr<const Gpu>> OpenGpu(int number) {
     gpu->kernels = plugin->MakeStepKernels(number);
     return std::shared_ptr<const Gpu>(std::move(gpu));
   } catch (const std::exception& error) {
-    return FailedPrecondition("cannot open gpu:{}: {}", number, error.what());
+    return Internal("cannot open gpu:{}: {}", number, error.what());  // another try may succeed
   }
 }
 
