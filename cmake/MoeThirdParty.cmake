@@ -88,6 +88,17 @@ if(MOE_WITH_TORCH)
   add_library(moe::torch ALIAS moe_torch)
   set_target_properties(moe_torch PROPERTIES MOE_PRECOMPILED torch)
 
+  # Its CUDA part, there where it was unpacked with nvcc at hand; for the plug-in alone. Nothing here
+  # refers to most of it, hence --no-as-needed.
+  set(MOE_TORCH_CUDA "${MOE_TORCH_ROOT}/lib/libtorch_cuda.so")
+  if(EXISTS "${MOE_TORCH_CUDA}")
+    add_library(moe_torch_cuda INTERFACE)
+    target_link_options(moe_torch_cuda INTERFACE
+        -Wl,--push-state,--no-as-needed "${MOE_TORCH_CUDA}" "${MOE_TORCH_ROOT}/lib/libc10_cuda.so"
+        -Wl,--pop-state)
+    add_library(moe::torch_cuda ALIAS moe_torch_cuda)
+  endif()
+
   # Debian's Gloo must come before libtorch_cpu on the link line: both export gloo::.
   moe_find_c_library(gloo gloo/context.h gloo)
   # Partitions graphs, for the construction method coactivation-graph.

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "common/host_device.h"
+
 namespace moe {
 
 // What a stream of draws is for. Embedded in the results of runs: do not renumber.
@@ -22,7 +24,7 @@ enum class RandomStream : uint32_t {
 };
 
 namespace philox_internal {
-inline void Round(std::array<uint32_t, 4>& c, uint32_t k0, uint32_t k1) {
+MOE_HOST_DEVICE inline void Round(std::array<uint32_t, 4>& c, uint32_t k0, uint32_t k1) {
   const uint64_t p0 = uint64_t{0xD2511F53} * c[0];
   const uint64_t p1 = uint64_t{0xCD9E8D57} * c[2];
   c = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(p1),
@@ -31,7 +33,8 @@ inline void Round(std::array<uint32_t, 4>& c, uint32_t k0, uint32_t k1) {
 }  // namespace philox_internal
 
 // The raw block function: four 32-bit words from a 128-bit counter and a 64-bit key.
-inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, uint64_t key) {
+MOE_HOST_DEVICE inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter,
+                                                          uint64_t key) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     philox_internal::Round(counter, k0, k1);
@@ -42,8 +45,8 @@ inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, uint6
 }
 
 // Draw number `index` of `stream`, sub-stream `substream`, under `seed`.
-inline std::array<uint32_t, 4> Philox(uint64_t seed, RandomStream stream, uint32_t substream,
-                                      uint64_t index) {
+MOE_HOST_DEVICE inline std::array<uint32_t, 4> Philox(uint64_t seed, RandomStream stream,
+                                                      uint32_t substream, uint64_t index) {
   return Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), substream,
                      static_cast<uint32_t>(stream)},
                     seed);
@@ -55,12 +58,12 @@ inline double UniformDouble(uint32_t hi, uint32_t lo) {
 }
 
 // Uniform in (0, 1] with 24 bits: safe for a logarithm.
-inline float UniformFloatOpen(uint32_t word) {
+MOE_HOST_DEVICE inline float UniformFloatOpen(uint32_t word) {
   return static_cast<float>((word >> 8) + 1) * 0x1.0p-24f;
 }
 
 // Four standard normal values from four words (Box-Muller).
-inline std::array<float, 4> Normal4(const std::array<uint32_t, 4>& w) {
+MOE_HOST_DEVICE inline std::array<float, 4> Normal4(const std::array<uint32_t, 4>& w) {
   constexpr float kTwoPi = 6.283185307179586f;
   const float r0 = std::sqrt(-2.0f * std::log(UniformFloatOpen(w[0])));
   const float r1 = std::sqrt(-2.0f * std::log(UniformFloatOpen(w[2])));

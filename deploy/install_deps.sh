@@ -6,6 +6,9 @@
 # build   compilers, Debian libraries, Prometheus, LibTorch (the PyPI wheel, unpacked)
 # test    the same, plus the linters, the Python oracles and the example's checkpoint
 #
+# Where nvcc is, LibTorch's CUDA part is unpacked too; where a GPU is as well, the NVIDIA libraries
+# that it loads (2 GB, wheels from PyPI).
+#
 # What is not a Debian package goes to ${MOE_CACHE_DIR:-~/.cache/moe}; nothing else is touched.
 # Safe to repeat: a second run takes a second.
 set -euo pipefail
@@ -13,6 +16,12 @@ set -euo pipefail
 readonly TORCH_VERSION=2.11.0
 readonly CUDART_VERSION=13.0.96
 readonly CUPTI_VERSION=13.0.85
+# What libtorch_cuda.so of that version was built against.
+readonly NVIDIA_WHEELS=(
+  nvidia-cublas==13.1.0.3 nvidia-cuda-nvrtc==13.0.88 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
+  nvidia-cufile==1.15.1.6 nvidia-curand==10.4.0.35 nvidia-cusparse==12.6.3.3
+  nvidia-cusparselt-cu13==0.8.0 nvidia-nccl-cu13==2.28.9 nvidia-nvjitlink==13.0.88 nvidia-nvshmem-cu13==3.4.5
+)
 readonly CACHE_DIR="${MOE_CACHE_DIR:-$HOME/.cache/moe}"
 readonly TORCH_ROOT="$CACHE_DIR/libtorch-$TORCH_VERSION"
 readonly LINT_VENV="$CACHE_DIR/lint-venv"
@@ -53,24 +62,40 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# $1 the folder; the rest are requirements. Into it, without what they depend on.
+fetch_wheels() {
+  local folder="$1" glibc platforms=(); shift
+  for glibc in 5 12 17 18 24 25 27 28; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" \
+    --only-binary=:all: --python-version 3.11 "${platforms[@]}" --platform manylinux2014_x86_64 \
+    --platform manylinux1_x86_64 "$@"
+}
+
+has_nvcc() { command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; }
+has_gpu() { [ -e /dev/nvidiactl ]; }
+
+has_torch() {
+  [ -e "$TORCH_ROOT/.complete" ] || return 1
+  if has_nvcc && [ ! -e "$TORCH_ROOT/lib/libtorch_cuda.so" ]; then return 1; fi
+  if has_nvcc && has_gpu && [ ! -e "$TORCH_ROOT/lib/libtorch_nvshmem.so" ]; then return 1; fi
+}
+
 # The CPU part of the wheel, plus the two CUDA libraries that libtorch_cpu.so is linked against.
 # The CUDA part is kept only where nvcc is, because only there the plug-in is built.
 install_torch() {
-  if [ -e "$TORCH_ROOT/.complete" ]; then return; fi
+  if has_torch; then return; fi
   say "fetching LibTorch (the PyPI wheel torch $TORCH_VERSION, 530 MB)"
   mkdir -p "$CACHE_DIR"
   local work
   work="$(mktemp -d "$CACHE_DIR/libtorch.XXXXXX")"
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" EXIT
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" \
-    --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_x86_64 \
-    --platform manylinux2014_x86_64 --platform manylinux_2_25_x86_64 \
-    "torch==$TORCH_VERSION" "nvidia-cuda-runtime==$CUDART_VERSION" "nvidia-cuda-cupti==$CUPTI_VERSION"
+  fetch_wheels "$work" "torch==$TORCH_VERSION" "nvidia-cuda-runtime==$CUDART_VERSION" \
+    "nvidia-cuda-cupti==$CUPTI_VERSION"
   say "unpacking LibTorch"
-  local exclude=('torch/lib/libtorch_python.so' 'torch/lib/libshm*' 'torch/lib/libtorch_nvshmem.so'
-                 'torch/lib/libtorch_cuda_linalg.so')
-  command -v nvcc >/dev/null || exclude+=('torch/lib/libtorch_cuda.so' 'torch/lib/libc10_cuda.so')
+  local exclude=('torch/lib/libtorch_python.so' 'torch/lib/libshm*' 'torch/lib/libtorch_cuda_linalg.so')
+  has_nvcc || exclude+=('torch/lib/libtorch_cuda.so' 'torch/lib/libc10_cuda.so')
+  has_gpu || exclude+=('torch/lib/libtorch_nvshmem.so')
   unzip -q "$work"/torch-*.whl 'torch/lib/*' 'torch/include/*' -x "${exclude[@]}" -d "$work"
   unzip -q -j "$work"/nvidia_cuda_runtime-*.whl '*/libcudart.so.13' -d "$work/torch/lib"
   unzip -q -j "$work"/nvidia_cuda_cupti-*.whl '*/libcupti.so.13' -d "$work/torch/lib"
@@ -79,6 +104,24 @@ install_torch() {
   touch "$work/torch/.complete"
   rm -rf "$TORCH_ROOT"
   mv "$work/torch" "$TORCH_ROOT"
+  rm -rf "$work"
+  trap - EXIT
+}
+
+# What libtorch_cuda.so loads, beside it, where its loader looks; and the header of NCCL, which
+# toolkits come without.
+install_nvidia_libraries() {
+  local stamp="$TORCH_ROOT/.nvidia"
+  if ! has_nvcc || ! has_gpu || [ -e "$stamp" ]; then return; fi
+  say "fetching the NVIDIA libraries of torch $TORCH_VERSION (2 GB)"
+  local work wheel
+  work="$(mktemp -d "$CACHE_DIR/nvidia.XXXXXX")"
+  # shellcheck disable=SC2064
+  trap "rm -rf '$work'" EXIT
+  fetch_wheels "$work" "${NVIDIA_WHEELS[@]}"
+  for wheel in "$work"/*.whl; do unzip -q -j -o "$wheel" '*.so*' -d "$TORCH_ROOT/lib"; done
+  unzip -q -j -o "$work"/nvidia_nccl*.whl '*/nccl.h' -d "$TORCH_ROOT/include"
+  touch "$stamp"
   rm -rf "$work"
   trap - EXIT
 }
@@ -98,12 +141,13 @@ install_venv() {
 main() {
   local what="${1:-build}"
   case "$what" in
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     build | test) ;;
     *) say "unknown set '$what'; use build or test"; exit 2 ;;
   esac
   install_packages "${BUILD_PACKAGES[@]}"
   install_torch
+  install_nvidia_libraries
   if [ "$what" = test ]; then
     install_packages "${TEST_PACKAGES[@]}"
     "$(dirname "$0")/fetch_model.sh" >/dev/null

@@ -1,4 +1,5 @@
-// The hand-written backward against autograd: every parameter of every kind of model.
+// The hand-written backward against autograd: every parameter of every kind of model, by the CPU's
+// fast path and by the step that devices run.
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/zeros_like.h>
 #include <gmock/gmock.h>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "tests/numerics/tiny_model.h"
+#include "worker/kernels/device/host_step_kernels.h"
 #include "worker/model/model.h"
 #include "worker/model/reference.h"
 
@@ -81,10 +83,11 @@ std::vector<Case> Cases() {
 class ModelGradient : public ::testing::TestWithParam<Case> {
  protected:
   // Compares losses, routing and the gradient of every parameter, each relative to its norm.
-  void Compare(ComputeType compute, double loss_tolerance, double gradient_tolerance) {
+  void Compare(ComputeType compute, double loss_tolerance, double gradient_tolerance,
+               kernels::device::StepKernels* kernels = nullptr) {
     Case c = GetParam();
     if (compute == ComputeType::kBf16) SoftenForBf16(c.config);
-    Model model(c.config, {.compute = compute, .load_estimator = c.estimator});
+    Model model(c.config, {.compute = compute, .load_estimator = c.estimator, .kernels = kernels});
     at::Tensor parameters = RandomParameters(model.layout(), /*seed=*/11);
     if (compute == ComputeType::kBf16) parameters = SoftenedForBf16(parameters, model.layout());
     const at::Tensor tokens = RandomTokens(c.batch, c.sequence, c.config.vocab_size, /*seed=*/12);
@@ -149,6 +152,16 @@ TEST_P(ModelGradient, Fp32_EqualsAutograd) { Compare(ComputeType::kFp32, 1e-5, 1
 
 TEST_P(ModelGradient, Bf16_EqualsAutogradWithinItsPrecision) {
   Compare(ComputeType::kBf16, 2e-2, 2e-2);
+}
+
+TEST_P(ModelGradient, DeviceStepInFp32_EqualsAutograd) {
+  kernels::device::HostStepKernels kernels;
+  Compare(ComputeType::kFp32, 1e-5, 1e-5, &kernels);
+}
+
+TEST_P(ModelGradient, DeviceStepInBf16_EqualsAutogradWithinItsPrecision) {
+  kernels::device::HostStepKernels kernels;
+  Compare(ComputeType::kBf16, 2e-2, 2e-2, &kernels);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ModelGradient, ::testing::ValuesIn(Cases()),

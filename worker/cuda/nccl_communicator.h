@@ -1,8 +1,10 @@
 // The Communicator over NCCL: tensors are contiguous fp32 on one CUDA device.
 //
-// Collectives run on the default stream, so they are ordered with LibTorch's work without events.
+// Collectives run on a stream of their own, after what had been enqueued on LibTorch's when they
+// were asked for, and have ended when they return: what is enqueued then comes after them.
 #pragma once
 
+#include <cuda_runtime_api.h>
 #include <nccl.h>
 
 #include <cstdint>
@@ -41,8 +43,14 @@ class NcclCommunicator final : public parallel::Communicator {
   // Throws CollectiveError naming rank, step and operation; waits for the stream, with the timeout.
   void Check(ncclResult_t result, const char* operation) const;
   void Finish(const char* operation) const;
+  void MakeStream();
+  // The stream goes on when LibTorch's has come to where it is now. Also makes the device current:
+  // a new thread's is another one.
+  void FollowCompute();
 
   ncclComm_t comm_ = nullptr;
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t computed_ = nullptr;
   int device_;
   int rank_;
   int world_size_;

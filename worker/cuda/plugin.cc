@@ -6,43 +6,33 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "worker/cuda/check.h"
+#include "worker/cuda/cuda_step_kernels.h"
 #include "worker/cuda/nccl_communicator.h"
-#include "worker/cuda/swiglu_launch.h"
 
 namespace moe::cuda {
 namespace {
 
 static_assert(sizeof(NcclId) == sizeof(ncclUniqueId));
 
-void Check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) {
-    throw std::runtime_error(fmt::format("{}: {}", what, cudaGetErrorString(error)));
-  }
-}
-
 class CudaPlugin final : public Plugin {
  public:
   int NumDevices() const override {
     int count = 0;
-    Check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+    CheckCuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     return count;
   }
 
-  std::string DeviceName(int device) const override {
+  DeviceInfo Describe(int device) const override {
     cudaDeviceProp properties;
-    Check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-    return properties.name;
+    CheckCuda(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    return {.name = properties.name,
+            .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
+            .compute_capability = 10 * properties.major + properties.minor};
   }
 
-  void SwigluForward(ElementType type, const void* gate_up, void* h, int64_t num_tokens,
-                     int64_t width) override {
-    Check(LaunchSwigluForward(type, gate_up, h, num_tokens, width, nullptr), "SwigluForward");
-  }
-
-  void SwigluBackward(ElementType type, const void* gate_up, const void* d_h, void* d_gate_up,
-                      int64_t num_tokens, int64_t width) override {
-    Check(LaunchSwigluBackward(type, gate_up, d_h, d_gate_up, num_tokens, width, nullptr),
-          "SwigluBackward");
+  std::unique_ptr<kernels::device::StepKernels> MakeStepKernels(int device) override {
+    return std::make_unique<CudaStepKernels>(device);
   }
 
   NcclId MakeNcclId() override {

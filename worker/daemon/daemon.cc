@@ -49,6 +49,17 @@ absl::Status CheckProgram(const std::string& path) {
   return ErrnoStatus(errno, "cannot run " + path + "; --bin-dir must name the folder it is in");
 }
 
+// What slots are made of where the options do not say that it is CPUs.
+std::vector<Gpu> UsableGpus(const DaemonOptions& options, const std::string& folder) {
+  if (options.slots.cpu_slots.has_value()) return {};
+  absl::StatusOr<std::vector<Gpu>> gpus =
+      ListGpus(options.bin_dir + "/moe-rank", folder + "/gpus.json");
+  if (gpus.ok()) return *std::move(gpus);
+  spdlog::warn("there are GPUs and ranks cannot use them: {}; slots are of CPUs",
+               Message(gpus.status()));
+  return {};
+}
+
 }  // namespace
 
 // In the order of construction; destroyed from the last to the first.
@@ -71,9 +82,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
   MOE_ASSIGN_OR_RETURN(const auto credentials, Credentials(options));
   MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-prepare"));
   MOE_RETURN_IF_ERROR(CheckProgram(options.bin_dir + "/moe-rank"));
-  MOE_ASSIGN_OR_RETURN(const std::vector<v1::Slot> slots, DetectSlots(options.slots));
   MOE_ASSIGN_OR_RETURN(const std::string host, HostName());
   MOE_ASSIGN_OR_RETURN(StateDir state_dir, StateDir::Lock(options.state_dir));
+  MOE_ASSIGN_OR_RETURN(const std::vector<v1::Slot> slots,
+                       DetectSlots(options.slots, UsableGpus(options, state_dir.path())));
 
   auto parts = std::make_unique<Parts>(std::move(state_dir));
   if (!options.metrics_listen.empty()) {
@@ -101,7 +113,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
           .metrics = &parts->metrics,
       },
       parts->supervisor.get());
-  if (options.measure_speed) {
+  // What a GPU can do is not measured.
+  if (options.measure_speed && DeviceArgument(slots.front()) == "cpu") {
     parts->speed_probe = std::make_unique<SpeedProbe>(
         SpeedProbe::Options{.program = options.bin_dir + "/moe-rank",
                             .threads = slots.front().threads(),
@@ -110,10 +123,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& optio
           supervisor->SetSpeed(speed);
         });
   }
-  spdlog::info("version={} state_dir={} slots={} threads_per_slot={} coordinator={} metrics={}",
-               kVersion, parts->state_dir.path(), slots.size(), slots.front().threads(),
-               options.coordinator,
-               parts->metrics_server == nullptr ? "none" : parts->metrics_server->url());
+  spdlog::info(
+      "version={} state_dir={} slots={} device=\"{}\" threads_per_slot={} coordinator={} "
+      "metrics={}",
+      kVersion, parts->state_dir.path(), slots.size(), slots.front().device(),
+      slots.front().threads(), options.coordinator,
+      parts->metrics_server == nullptr ? "none" : parts->metrics_server->url());
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
 }
 

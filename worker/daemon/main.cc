@@ -51,8 +51,8 @@ int main(int argc, char** argv) {
   app.add_option("--state-dir", options.state_dir, "Folder for the runs; one worker at a time");
   app.add_option("--bin-dir", options.bin_dir, "Folder of moe-rank and moe-prepare")
       ->capture_default_str();
-  app.add_option("--cpu-slots", options.slots.cpu_slots, "Ranks that may run at a time")
-      ->capture_default_str();
+  app.add_option("--cpu-slots", options.slots.cpu_slots,
+                 "Ranks that may run at a time, on CPUs [a slot per GPU; 1 where there is none]");
   app.add_option("--threads-per-slot", options.slots.threads_per_slot,
                  "Threads of a rank [cores / slots]");
   app.add_option("--rank-host", options.rank_host,

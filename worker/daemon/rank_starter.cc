@@ -7,6 +7,7 @@
 #include "common/status.h"
 #include "common/subprocess.h"
 #include "worker/daemon/rank_environment.h"
+#include "worker/daemon/slots.h"
 
 namespace moe::worker {
 
@@ -44,7 +45,10 @@ absl::Status RankStarter::TryStart(const Attempt& attempt, Rank& rank, const std
       .environment = RankEnvironment(slot->threads()),
       .output_path = rank.folder.log_path(),
       .identity_path = rank.folder.process_path()};
-  if (kind != "prepare") program.argv.insert(program.argv.end(), {"--host", options_.rank_host});
+  if (kind != "prepare") {
+    program.argv.insert(program.argv.end(),
+                        {"--host", options_.rank_host, "--device", DeviceArgument(*slot)});
+  }
   MOE_RETURN_IF_ERROR(rank.folder.WriteLease(lease_until_ms));
   MOE_ASSIGN_OR_RETURN(const ProcessIdentity identity, StartDetached(program));
   MOE_ASSIGN_OR_RETURN(rank.process, RankProcess::OfChild(identity));

@@ -18,9 +18,10 @@
 #include "worker/kernels/rms_norm.h"
 #include "worker/kernels/rope.h"
 #include "worker/model/decoder_layer.h"
-#include "worker/model/expert_exchange.h"
+#include "worker/model/device/model.h"
 #include "worker/model/gate.h"
 #include "worker/model/lm_head.h"
+#include "worker/model/model_impl.h"
 #include "worker/model/rope_frequencies.h"
 
 namespace moe::model {
@@ -91,26 +92,6 @@ void CheckDocuments(const Batch& batch) {
                   begin, batch.num_tokens()));
 }
 
-// A batch with what every layer needs to know of it.
-struct Tokens {
-  Tokens(const Batch& batch, const ModelConfig& config) : batch(batch) {
-    CheckBatch(batch, config);
-    CheckDocuments(batch);
-    places = PlacesOf(batch.ends);
-    for (const TokenPlace& place : places) {
-      positions.push_back(place.position);
-      longest = std::max<int64_t>(longest, place.position + 1);
-    }
-  }
-
-  int64_t count() const { return batch.num_tokens(); }
-
-  const Batch& batch;
-  std::vector<TokenPlace> places;
-  std::vector<int32_t> positions;
-  int64_t longest = 0;
-};
-
 }  // namespace
 
 double BatchResult::MeanLoss() const {
@@ -119,47 +100,62 @@ double BatchResult::MeanLoss() const {
   return sum / static_cast<double>(num_targets);
 }
 
-// What the two compute types share: the interface, without templates.
-class Model::Impl {
- public:
-  Impl(const ModelConfig& config, const ModelOptions& options)
-      : config_(config), options_(options), layout_(config, options.experts) {
-    CheckConfig(config);
+Tokens::Tokens(const Batch& batch, const ModelConfig& config) : batch(batch) {
+  CheckBatch(batch, config);
+  CheckDocuments(batch);
+  places = PlacesOf(batch.ends);
+  for (const TokenPlace& place : places) {
+    positions.push_back(place.position);
+    longest = std::max<int64_t>(longest, place.position + 1);
   }
-  virtual ~Impl() = default;
+}
 
-  void ShareExperts(std::unique_ptr<parallel::Communicator> group) {
-    if (group->world_size() != layout_.share().count || group->rank() != layout_.share().index) {
-      throw std::invalid_argument(fmt::format(
-          "rank {} of a group of {} cannot be the one with part {} of {} of the experts",
-          group->rank(), group->world_size(), layout_.share().index, layout_.share().count));
-    }
-    exchange_.emplace(std::move(group), config_.moe.num_experts);
+Model::Impl::Impl(const ModelConfig& config, const ModelOptions& options)
+    : config_(config), options_(options), layout_(config, options.experts) {
+  CheckConfig(config);
+}
+
+void Model::Impl::ShareExperts(std::unique_ptr<parallel::Communicator> group) {
+  if (group->world_size() != layout_.share().count || group->rank() != layout_.share().index) {
+    throw std::invalid_argument(fmt::format(
+        "rank {} of a group of {} cannot be the one with part {} of {} of the experts",
+        group->rank(), group->world_size(), layout_.share().index, layout_.share().count));
   }
+  exchange_.emplace(std::move(group), config_.moe.num_experts);
+}
 
-  virtual void SetParameters(const at::Tensor& parameters) = 0;
-  virtual void RefreshLayer(int64_t layer) = 0;
-  virtual BatchResult ForwardBackward(const Batch& batch, const NoiseContext& noise,
-                                      const LossScale& scale, float* gradients,
-                                      const PassHooks& hooks) = 0;
-  virtual BatchResult Evaluate(const Batch& batch) = 0;
-  virtual at::Tensor Logits(const Batch& batch) = 0;
-  virtual void ObserveDenseFfns(std::function<void(const FfnActivations&)> observer) = 0;
+void Model::Impl::AddLosses(const Batch& batch, const float* losses, BatchResult& result) {
+  result.num_targets = batch.num_targets();
+  int64_t t = 0;
+  for (const int64_t end : batch.ends) {
+    double& sum = result.sample_loss_sum.emplace_back(0.0);
+    for (; t < end; ++t) sum += losses[t];
+  }
+}
 
-  const ModelConfig config_;
-  const ModelOptions options_;
-  const ParameterLayout layout_;
-  std::optional<ExpertExchange> exchange_;  // where other ranks hold experts
-};
+void Model::Impl::AddDenseRouting(BatchResult& result) const {
+  const size_t N = static_cast<size_t>(config_.moe.num_experts);
+  result.routing.push_back({.load = std::vector<int64_t>(N), .importance = std::vector<double>(N)});
+}
+
+const char* Model::Impl::HeadName() const {
+  return config_.tie_word_embeddings ? "embed" : "lm_head";
+}
+
+std::string Model::Impl::ScaleName(int64_t layer) {
+  return "layers." + std::to_string(layer) + ".scale";
+}
 
 namespace {
 
-void CheckArena(const at::Tensor& arena, const ParameterLayout& layout, const char* what) {
+void CheckArena(const at::Tensor& arena, const ParameterLayout& layout, at::Device device,
+                const char* what) {
   if (arena.dim() != 1 || arena.scalar_type() != at::kFloat || !arena.is_contiguous() ||
-      !arena.device().is_cpu() || arena.numel() != layout.arena_numel()) {
+      arena.device().type() != device.type() || arena.numel() != layout.arena_numel()) {
     throw std::invalid_argument(
-        fmt::format("{} must be a contiguous fp32 CPU tensor of {} elements, not {} of {}", what,
-                    layout.arena_numel(), arena.numel(), c10::toString(arena.scalar_type())));
+        fmt::format("{} must be a contiguous fp32 tensor of {} elements on {}, not {} of {} on {}",
+                    what, layout.arena_numel(), device.str(), arena.numel(),
+                    c10::toString(arena.scalar_type()), arena.device().str()));
   }
 }
 
@@ -206,7 +202,6 @@ class TypedModel final : public Model::Impl {
   using Impl::Impl;
 
   void SetParameters(const at::Tensor& parameters) override {
-    CheckArena(parameters, layout_, "parameters");
     if (layout_.share().count > 1 && !exchange_.has_value()) {
       throw std::logic_error("ShareExperts comes before SetParameters");
     }
@@ -241,13 +236,8 @@ class TypedModel final : public Model::Impl {
   }
 
   BatchResult ForwardBackward(const Batch& batch, const NoiseContext& noise, const LossScale& scale,
-                              float* gradients, const PassHooks& hooks) override {
+                              at::Tensor& gradients, const PassHooks& hooks) override {
     const Tokens tokens(batch, config_);
-    if (batch.num_targets() == 0) {
-      throw std::invalid_argument(
-          fmt::format("{} samples of {} tokens have no target to learn from", batch.num_samples(),
-                      batch.num_tokens()));
-    }
     const int64_t T = tokens.count(), d = config_.hidden_size;
     if (exchange_.has_value()) exchange_->set_on_wait(hooks.around_wait);
     Forward(tokens, &noise, /*keep=*/true, hooks.before_parameters);
@@ -256,14 +246,15 @@ class TypedModel final : public Model::Impl {
     };
     BatchResult result = Result();
 
-    const ModelArena<float, float> arena{gradients, gradients, layout_};
+    float* const sums = gradients.mutable_data_ptr<float>();
+    const ModelArena<float, float> arena{sums, sums, layout_};
     Float* h = FinalNorm(T);
     float* dh = scratch_.dnormed.Reserve(T * d);
     float* losses = losses_.Reserve(T);
     LmHeadLossBackward(h, head_, batch.targets.data(), T, d, config_.vocab_size,
                        static_cast<float>(scale.target), head_scratch_, losses, dh,
                        arena.M(HeadName()));
-    SumLosses(batch, losses, result);
+    AddLosses(batch, losses, result);
 
     float* dx = dx_.Reserve(T * d);
     std::fill_n(dx, T * d, 0.0f);
@@ -292,7 +283,7 @@ class TypedModel final : public Model::Impl {
     float* losses = losses_.Reserve(T);
     LmHeadLoss(FinalNorm(T), head_, batch.targets.data(), T, config_.hidden_size,
                config_.vocab_size, head_scratch_, losses);
-    SumLosses(batch, losses, result);
+    AddLosses(batch, losses, result);
     return result;
   }
 
@@ -329,10 +320,6 @@ class TypedModel final : public Model::Impl {
                .gate_up = saved_[layer].ffn.gate_up.data(),
                .dgate_up = scratch.dgate_up.data()});
   }
-  static std::string ScaleName(int64_t layer) {
-    return "layers." + std::to_string(layer) + ".scale";
-  }
-  const char* HeadName() const { return config_.tie_word_embeddings ? "embed" : "lm_head"; }
 
   const float* Master() const { return parameters_.const_data_ptr<float>(); }
   // Room for the parameters in the type of the products; RefreshLayer fills it.
@@ -423,25 +410,11 @@ class TypedModel final : public Model::Impl {
 
   void AddRouting(int64_t layer, const GateResult& gate, BatchResult& result) const {
     if (!config_.is_moe()) return;
-    if (!config_.is_moe_layer(layer)) {
-      const size_t N = static_cast<size_t>(config_.moe.num_experts);
-      result.routing.push_back(
-          {.load = std::vector<int64_t>(N), .importance = std::vector<double>(N)});
-      return;
-    }
+    if (!config_.is_moe_layer(layer)) return AddDenseRouting(result);
     result.balance_loss += gate.balance_loss;
     result.routing.push_back({.load = gate.routed,
                               .importance = gate.importance,
                               .dropped = std::ranges::count(gate.indices, kNoExpert)});
-  }
-
-  static void SumLosses(const Batch& batch, const float* losses, BatchResult& result) {
-    result.num_targets = batch.num_targets();
-    int64_t t = 0;
-    for (const int64_t end : batch.ends) {
-      double& sum = result.sample_loss_sum.emplace_back(0.0);
-      for (; t < end; ++t) sum += losses[t];
-    }
   }
 
   // Threads split the columns, so that a token that occurs twice has one order of addition.
@@ -475,7 +448,9 @@ class TypedModel final : public Model::Impl {
 }  // namespace
 
 Model::Model(const ModelConfig& config, const ModelOptions& options) {
-  if (options.compute == ComputeType::kFp32) {
+  if (options.kernels != nullptr) {
+    impl_ = device::MakeModel(config, options);
+  } else if (options.compute == ComputeType::kFp32) {
     impl_ = std::make_unique<TypedModel<float>>(config, options);
   } else {
     impl_ = std::make_unique<TypedModel<c10::BFloat16>>(config, options);
@@ -495,15 +470,28 @@ double Model::exchange_seconds() const {
   return impl_->exchange_.has_value() ? impl_->exchange_->seconds() : 0.0;
 }
 
-void Model::SetParameters(const at::Tensor& parameters) { impl_->SetParameters(parameters); }
+kernels::device::StepKernels* Model::kernels() const { return impl_->options_.kernels; }
+
+at::Device Model::device() const {
+  return kernels() == nullptr ? at::Device(at::kCPU) : kernels()->device();
+}
+
+void Model::SetParameters(const at::Tensor& parameters) {
+  CheckArena(parameters, impl_->layout_, device(), "parameters");
+  impl_->SetParameters(parameters);
+}
 
 void Model::RefreshLayer(int64_t layer) { impl_->RefreshLayer(layer); }
 
 BatchResult Model::ForwardBackward(const Batch& batch, const NoiseContext& noise,
                                    const LossScale& scale, at::Tensor& gradients,
                                    const PassHooks& hooks) {
-  CheckArena(gradients, impl_->layout_, "gradients");
-  return impl_->ForwardBackward(batch, noise, scale, gradients.data_ptr<float>(), hooks);
+  CheckArena(gradients, impl_->layout_, device(), "gradients");
+  if (batch.num_tokens() > 0 && batch.num_targets() == 0) {
+    throw std::invalid_argument(fmt::format("{} samples of {} tokens have no target to learn from",
+                                            batch.num_samples(), batch.num_tokens()));
+  }
+  return impl_->ForwardBackward(batch, noise, scale, gradients, hooks);
 }
 
 BatchResult Model::ForwardBackward(const at::Tensor& tokens_BS, const NoiseContext& noise,

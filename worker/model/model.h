@@ -4,8 +4,9 @@
 // size, V vocabulary, N experts, P arena.
 //
 // The fast path: hand-written backward, no autograd, compute in bf16 or fp32 with fp32 master
-// parameters, gradients, norm statistics, gate and loss. worker/model/reference.h is the same model
-// in plain autograd, which tests hold this one to.
+// parameters, gradients, norm statistics, gate and loss. There is one for the CPU and one for
+// devices (worker/model/device). worker/model/reference.h is the same model in plain autograd,
+// which tests hold both to.
 //
 // Deterministic: equal inputs give equal bits on the same machine with the same number of threads.
 // Not thread-safe; errors inside are exceptions (c10::Error, std::exception).
@@ -23,6 +24,10 @@
 #include "worker/model/parameters.h"
 #include "worker/parallel/communicator.h"
 
+namespace moe::kernels::device {
+class StepKernels;
+}
+
 namespace moe::model {
 
 enum class ComputeType { kBf16, kFp32 };
@@ -32,6 +37,9 @@ struct ModelOptions {
   ComputeType compute = ComputeType::kBf16;
   LoadEstimator load_estimator = LoadEstimator::kCorrect;
   ExpertShare experts = {};  // what this rank holds of every layer's
+  // Of the device that computes, which holds parameters and gradients; outlives the model. Null:
+  // the CPU, with the fast path that was written for it.
+  kernels::device::StepKernels* kernels = nullptr;
 };
 
 // What decides the gate's noise: draw (layer, token, expert) is a function of the seed, the step
@@ -100,8 +108,11 @@ class Model {
   // In operations with those ranks since then.
   double exchange_seconds() const;
 
-  // Takes the parameters (fp32 [P], on the CPU) and makes the compute copies. Call after every
-  // change of them. Keeps a reference to `parameters`.
+  kernels::device::StepKernels* kernels() const;  // of the options
+  at::Device device() const;
+
+  // Takes the parameters (fp32 [P], on the model's device) and makes the compute copies. Call after
+  // every change of them. Keeps a reference to `parameters`.
   void SetParameters(const at::Tensor& parameters);
   // Only those of one layer have changed, in the tensor that SetParameters was given.
   void RefreshLayer(int64_t layer);
@@ -127,7 +138,7 @@ class Model {
   at::Tensor Logits(const Batch& batch);
   at::Tensor Logits(const at::Tensor& tokens_BS);
 
-  class Impl;  // one per compute type; known to model.cc alone
+  class Impl;  // model_impl.h
 
  private:
   std::unique_ptr<Impl> impl_;

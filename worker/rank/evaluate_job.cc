@@ -102,8 +102,8 @@ absl::StatusOr<JobOutcome> RunEvaluateJob(JobContext& context) {
       MOE_RETURN_IF_ERROR(OverrideTopK(*spec.top_k, input, loaded.config.moe));
     }
     MOE_RETURN_IF_ERROR(CheckFits(report.options, *dataset, dataset_input, loaded, input));
-    model::Model model(loaded.config, {.compute = compute});
-    model.SetParameters(loaded.parameters);
+    model::Model model(loaded.config, {.compute = compute, .kernels = context.device.kernels()});
+    model.SetParameters(loaded.parameters.to(model.device()));
 
     StopReason stop = StopReason::kNone;
     const auto keep_going = [&](int64_t samples) {

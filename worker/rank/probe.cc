@@ -1,5 +1,7 @@
 #include "worker/rank/probe.h"
 
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
@@ -246,6 +248,21 @@ double GemmFlops(int64_t size) {
   return 2.0 * static_cast<double>(size * size * size) / seconds;
 }
 
+// By LibTorch on a GPU: enough of them that starting and waiting do not count.
+double GemmFlopsOn(at::Device device, at::ScalarType type) {
+  constexpr int64_t kSize = 8192;
+  constexpr int kProducts = 8;
+  const at::TensorOptions options = at::TensorOptions().dtype(type).device(device);
+  const at::Tensor left = at::randn({kSize, kSize}, options),
+                   right = at::randn({kSize, kSize}, options);
+  at::Tensor result = at::empty_like(left);
+  const double seconds = BestSeconds([&] {
+    for (int i = 0; i < kProducts; ++i) at::mm_out(result, left, right);
+    result.select(0, 0).select(0, 0).item<float>();  // waits
+  });
+  return kProducts * 2.0 * static_cast<double>(kSize * kSize * kSize) / seconds;
+}
+
 }  // namespace
 
 Json ToJson(const DeviceSpeed& speed) {
@@ -267,7 +284,7 @@ Json ToJson(const DeviceSpeed& speed) {
 DeviceSpeed MeasureSpeed(const Device& device) {
   DeviceSpeed speed;
   // A product loads libraries and starts threads; its buffers are given back.
-  MeasurePeakFlops(model::ComputeType::kFp32);
+  MeasurePeakFlops(model::ComputeType::kFp32, device);
   speed.process_bytes = ResidentBytes();
   speed.memory_bytes = UpdateBytes();
   speed.fp32 = MeasureRates<float>(speed.memory_bytes);
@@ -276,10 +293,11 @@ DeviceSpeed MeasureSpeed(const Device& device) {
   return speed;
 }
 
-double MeasurePeakFlops(model::ComputeType compute) {
+double MeasurePeakFlops(model::ComputeType compute, const Device& device) {
+  const at::ScalarType type = compute == model::ComputeType::kBf16 ? at::kBFloat16 : at::kFloat;
+  if (device.gpu != nullptr) return GemmFlopsOn(device.kernels()->device(), type);
   constexpr int64_t kSize = 1024;
-  return compute == model::ComputeType::kBf16 ? GemmFlops<c10::BFloat16>(kSize)
-                                              : GemmFlops<float>(kSize);
+  return type == at::kBFloat16 ? GemmFlops<c10::BFloat16>(kSize) : GemmFlops<float>(kSize);
 }
 
 }  // namespace moe::rank

@@ -19,9 +19,10 @@ struct DeviceSpeed {
 };
 Json ToJson(const DeviceSpeed& speed);
 
+// Of the CPU.
 DeviceSpeed MeasureSpeed(const Device& device);
 
 // Floating-point operations per second of large matrix products: what utilisation is a share of.
-double MeasurePeakFlops(model::ComputeType compute);
+double MeasurePeakFlops(model::ComputeType compute, const Device& device);
 
 }  // namespace moe::rank

@@ -14,6 +14,7 @@
 #include "worker/model/arena.h"
 #include "worker/model/model.h"
 #include "worker/parallel/communicator.h"
+#include "worker/parallel/device_communicator.h"
 #include "worker/parallel/gloo_communicator.h"
 #include "worker/parallel/rendezvous.h"
 #include "worker/parallel/single_rank.h"
@@ -163,7 +164,17 @@ std::unique_ptr<parallel::Communicator> Connect(JobContext& context, int64_t tim
                                                        .world_size = context.run.world_size,
                                                        .host = context.host,
                                                        .timeout_ms = timeout_ms};
-  return std::make_unique<parallel::GlooCommunicator>(options, rendezvous);
+  auto hosts = std::make_unique<parallel::GlooCommunicator>(options, rendezvous);
+  const std::shared_ptr<const Gpu> gpu = context.device.gpu;
+  if (gpu == nullptr) return hosts;
+  return std::make_unique<parallel::DeviceCommunicator>(
+      std::move(hosts), [gpu](parallel::Communicator& of_hosts) {
+        cuda::NcclId id = {};
+        if (of_hosts.rank() == 0) id = gpu->plugin->MakeNcclId();
+        of_hosts.BroadcastBytes(&id, sizeof id, /*root=*/0);
+        return gpu->plugin->MakeNcclCommunicator(id, gpu->number, of_hosts.rank(),
+                                                 of_hosts.world_size());
+      });
 }
 
 // The arena that `to` asks for: the loaded one, or where gate noise is switched on or off a new one
@@ -205,9 +216,10 @@ absl::StatusOr<JobOutcome> RunTrainJob(JobContext& context) {
       config, {.compute = compute,
                .load_estimator = spec.load_estimator == "compat" ? model::LoadEstimator::kCompat
                                                                  : model::LoadEstimator::kCorrect,
-               .experts = share});
+               .experts = share,
+               .kernels = context.device.kernels()});
   training::TrainOptions options =
-      ToTrainOptions(spec, run, model_input.path, MeasurePeakFlops(compute));
+      ToTrainOptions(spec, run, model_input.path, MeasurePeakFlops(compute, context.device));
   MOE_ASSIGN_OR_RETURN(options.dynamic, ToDynamicOptions(spec, run, sequence));
   MOE_RETURN_IF_ERROR(training::Validate(options, model, *dataset, run.world_size));
   parallel::RunChannelRendezvous rendezvous(context.channel);

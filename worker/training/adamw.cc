@@ -1,6 +1,8 @@
 #include "worker/training/adamw.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/sum.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,28 +19,18 @@
 namespace moe::training {
 namespace {
 
+using kernels::device::AdamWCoefficients;
+
 // Large enough to hide the start of a task, small enough to balance: 256 KiB of each array.
 constexpr int64_t kBlockElements = 1 << 16;
 
-struct Coefficients {
-  float decay;  // 1 - lr wd
-  float beta1, one_minus_beta1;
-  float beta2, one_minus_beta2;
-  float step_size;              // lr / (1 - beta1^t)
-  float sqrt_bias_correction2;  // sqrt(1 - beta2^t)
-  float epsilon;
-  float gradient_scale;
-};
-
 MOE_VECTOR_CLONES
-void UpdateBlock(const Coefficients& c, int64_t count, float* __restrict p, float* __restrict g,
-                 float* __restrict m, float* __restrict v) {
+void UpdateBlock(const AdamWCoefficients& c, int64_t count, float* __restrict p,
+                 float* __restrict g, float* __restrict m, float* __restrict v) {
   for (int64_t i = 0; i < count; ++i) {
-    const float gradient = g[i] * c.gradient_scale;
-    const float first = c.beta1 * m[i] + c.one_minus_beta1 * gradient;
-    const float second = c.beta2 * v[i] + c.one_minus_beta2 * gradient * gradient;
-    const float denominator = std::sqrt(second) / c.sqrt_bias_correction2 + c.epsilon;
-    p[i] = p[i] * c.decay - c.step_size * (first / denominator);
+    float parameter = p[i], first = m[i], second = v[i];
+    kernels::device::AdamWElement(c, g[i], parameter, first, second);
+    p[i] = parameter;
     m[i] = first;
     v[i] = second;
     g[i] = 0.0f;
@@ -61,6 +53,33 @@ double SumOfSquaresOfBlock(const float* values, int64_t count) {
   for (const double sum : sums) total += sum;
   for (int64_t i = whole; i < count; ++i) total += static_cast<double>(values[i]) * values[i];
   return total;
+}
+
+// body(coefficients, base, numel): the segments' elements, counted from the first of all.
+template <typename Body>
+void ForEachSegment(const AdamWOptions& options, const std::vector<DecaySegment>& segments,
+                    int64_t step, double learning_rate, double gradient_scale, const Body& body) {
+  MOE_CHECK(step >= 1);
+  const double bias_correction1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
+  const double bias_correction2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
+  AdamWCoefficients coefficients = {
+      .decay = 1.0f,
+      .beta1 = static_cast<float>(options.beta1),
+      .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
+      .beta2 = static_cast<float>(options.beta2),
+      .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
+      .step_size = 0.0f,
+      .sqrt_bias_correction2 = static_cast<float>(std::sqrt(bias_correction2)),
+      .epsilon = static_cast<float>(options.epsilon),
+      .gradient_scale = static_cast<float>(gradient_scale),
+  };
+  for (const DecaySegment& segment : segments) {
+    const double rate = learning_rate * segment.learning_rate_ratio;
+    coefficients.step_size = static_cast<float>(rate / bias_correction1);
+    coefficients.decay =
+        segment.decay ? static_cast<float>(1.0 - rate * options.weight_decay) : 1.0f;
+    body(coefficients, segment.range.begin - segments.front().range.begin, segment.range.numel());
+  }
 }
 
 }  // namespace
@@ -86,32 +105,32 @@ std::vector<DecaySegment> DecaySegments(const model::ParameterLayout& layout, pa
 void AdamWStep(const AdamWOptions& options, const std::vector<DecaySegment>& segments, int64_t step,
                double learning_rate, double gradient_scale, float* parameters, float* gradients,
                float* exp_avg, float* exp_avg_sq) {
-  MOE_CHECK(step >= 1);
-  const double bias_correction1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
-  const double bias_correction2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
-  Coefficients coefficients = {
-      .decay = 1.0f,
-      .beta1 = static_cast<float>(options.beta1),
-      .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
-      .beta2 = static_cast<float>(options.beta2),
-      .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
-      .step_size = 0.0f,
-      .sqrt_bias_correction2 = static_cast<float>(std::sqrt(bias_correction2)),
-      .epsilon = static_cast<float>(options.epsilon),
-      .gradient_scale = static_cast<float>(gradient_scale),
-  };
-  for (const DecaySegment& segment : segments) {
-    const double rate = learning_rate * segment.learning_rate_ratio;
-    coefficients.step_size = static_cast<float>(rate / bias_correction1);
-    coefficients.decay =
-        segment.decay ? static_cast<float>(1.0 - rate * options.weight_decay) : 1.0f;
-    const int64_t base = segment.range.begin - segments.front().range.begin;
-    at::parallel_for(0, segment.range.numel(), kBlockElements, [&](int64_t begin, int64_t end) {
-      const int64_t first = base + begin;
-      UpdateBlock(coefficients, end - begin, parameters + first, gradients + first, exp_avg + first,
-                  exp_avg_sq + first);
-    });
-  }
+  ForEachSegment(options, segments, step, learning_rate, gradient_scale,
+                 [&](const AdamWCoefficients& coefficients, int64_t base, int64_t numel) {
+                   at::parallel_for(0, numel, kBlockElements, [&](int64_t begin, int64_t end) {
+                     const int64_t first = base + begin;
+                     UpdateBlock(coefficients, end - begin, parameters + first, gradients + first,
+                                 exp_avg + first, exp_avg_sq + first);
+                   });
+                 });
+}
+
+void AdamWStep(const AdamWOptions& options, const std::vector<DecaySegment>& segments, int64_t step,
+               double learning_rate, double gradient_scale, const at::Tensor& parameters,
+               const at::Tensor& gradients, const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq,
+               kernels::device::StepKernels& kernels) {
+  using kernels::device::AdamW;
+  ForEachSegment(
+      options, segments, step, learning_rate, gradient_scale,
+      [&](const AdamWCoefficients& coefficients, int64_t base, int64_t numel) {
+        kernels.Run(AdamW{.rows = kernels::device::PartsOf(numel, AdamW::kElementsPerPart),
+                          .numel = numel,
+                          .coefficients = coefficients,
+                          .parameters = parameters.mutable_data_ptr<float>() + base,
+                          .gradients = gradients.mutable_data_ptr<float>() + base,
+                          .exp_avg = exp_avg.mutable_data_ptr<float>() + base,
+                          .exp_avg_sq = exp_avg_sq.mutable_data_ptr<float>() + base});
+      });
 }
 
 double SumOfSquares(const float* values, int64_t numel) {
@@ -127,6 +146,19 @@ double SumOfSquares(const float* values, int64_t numel) {
   double total = 0;
   for (const double sum : sums) total += sum;
   return total;
+}
+
+double SumOfSquares(const at::Tensor& values, kernels::device::StepKernels& kernels) {
+  using kernels::device::SumSquares;
+  const int64_t numel = values.numel(),
+                parts = kernels::device::PartsOf(numel, SumSquares::kElementsPerPart);
+  if (parts == 0) return 0;
+  const at::Tensor sums = at::empty({parts}, values.options().dtype(at::kDouble));
+  kernels.Run(SumSquares{.rows = parts,
+                         .numel = numel,
+                         .values = values.const_data_ptr<float>(),
+                         .sums = sums.mutable_data_ptr<double>()});
+  return at::sum(sums).item<double>();
 }
 
 double ClipScale(double gradient_norm, double clip_norm) {

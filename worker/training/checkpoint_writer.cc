@@ -35,10 +35,17 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-void ParallelCopy(const float* from, int64_t count, float* to) {
+// fp32 of any device to the CPU, when all that is to change `from` has done so.
+void CopyToHost(const at::Tensor& from, at::Tensor to) {
+  if (!from.is_cpu()) {
+    to.copy_(from);
+    return;
+  }
   constexpr int64_t kGrain = 1 << 20;
-  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-    std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin) * sizeof(float));
+  const float* source = from.const_data_ptr<float>();
+  float* target = to.mutable_data_ptr<float>();
+  at::parallel_for(0, from.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin) * sizeof(float));
   });
 }
 
@@ -102,9 +109,11 @@ CheckpointWriter::CheckpointWriter(const CheckpointOptions& options,
       whole_numel_(layout.whole_numel()),
       communicator_(communicator.Split("checkpoint", kWriteTimeoutMs)),
       callbacks_(std::move(callbacks)) {
+  const at::TensorOptions host =
+      at::TensorOptions().dtype(at::kFloat).pinned_memory(options.from_gpu);
   // Written to once, so that the step loop does not wait for page faults in the first checkpoint.
   for (size_t i = 0; i < model::StateTensors(options.keep_average).size(); ++i) {
-    staging_.push_back(at::full({TotalNumel(owned_)}, 0.0f, at::kFloat));
+    staging_.push_back(at::full({TotalNumel(owned_)}, 0.0f, host));
   }
 }
 
@@ -123,15 +132,15 @@ void CheckpointWriter::Save(const Progress& progress, const at::Tensor& paramete
   if (options_.keep_average == model::KeepAverage::kAlways) kept.push_back(average);
   const Clock::time_point start = Clock::now();
   Wait().IgnoreError();  // told through on_failed already
-  float* to = staging_[0].mutable_data_ptr<float>();
+  int64_t begin = 0;
   for (const parallel::Range& range : owned_) {
-    ParallelCopy(parameters.const_data_ptr<float>() + range.begin, range.numel(), to);
-    to += range.numel();
+    CopyToHost(parameters.narrow(0, range.begin, range.numel()),
+               staging_[0].narrow(0, begin, range.numel()));
+    begin += range.numel();
   }
   for (size_t i = 0; i < kept.size(); ++i) {
     MOE_CHECK(kept[i].numel() == staging_[i + 1].numel());
-    ParallelCopy(kept[i].const_data_ptr<float>(), kept[i].numel(),
-                 staging_[i + 1].mutable_data_ptr<float>());
+    CopyToHost(kept[i], staging_[i + 1]);
   }
   const double blocked_seconds = SecondsSince(start);
   thread_ = std::thread(

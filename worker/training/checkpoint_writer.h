@@ -51,6 +51,8 @@ struct CheckpointOptions {
   std::vector<std::string> inputs;  // "name:version" or path of model and dataset
   std::string tokenizer_folder;     // whose tokenizer files are copied: the model's
   model::KeepAverage keep_average = model::KeepAverage::kNever;
+  // The state is on a GPU, which copies several times as fast to memory that is not paged out.
+  bool from_gpu = false;
 };
 
 // Writes checkpoints of one run, one at a time, on a thread of its own. Every rank has one and
@@ -71,7 +73,7 @@ class CheckpointWriter {
   ~CheckpointWriter();
 
   // Copies the state (`parameters` fp32 [P], the moments and, where one is kept, the average fp32
-  // [owned]) and returns; the rest goes on in the background. Waits first where the
+  // [owned], of any device) and returns; the rest goes on in the background. Waits first where the
   // previous checkpoint is still being written. A write that fails leaves no folder behind and is
   // told through on_failed.
   void Save(const Progress& progress, const at::Tensor& parameters, const at::Tensor& exp_avg,

@@ -1,7 +1,5 @@
 #include "worker/training/parameter_groups.h"
 
-#include <algorithm>
-
 namespace moe::training {
 
 std::string GroupOf(const model::Parameter& parameter) {
@@ -20,13 +18,13 @@ double RatioOf(const LearningRateRatios& ratios, const model::Parameter& paramet
 }
 
 void ClearFrozen(const model::ParameterLayout& layout, const LearningRateRatios& ratios,
-                 parallel::Range range, float* gradients) {
+                 parallel::Range range, const at::Tensor& gradients) {
   if (ratios.empty()) return;
   for (const model::Parameter& parameter : layout.parameters()) {
     if (RatioOf(ratios, parameter) != 0) continue;
     const parallel::Range piece =
         parallel::Intersection(range, {parameter.offset, parameter.offset + parameter.numel});
-    std::fill(gradients + piece.begin, gradients + piece.end, 0.0f);
+    if (piece.numel() > 0) gradients.narrow(0, piece.begin, piece.numel()).zero_();
   }
 }
 

@@ -1,6 +1,8 @@
 // Which parameters a job's settings for a group are about.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <map>
 #include <string>
 
@@ -20,6 +22,6 @@ double RatioOf(const LearningRateRatios& ratios, const model::Parameter& paramet
 // Sets the gradients of frozen parameters to zero, so that they count neither in the norm nor in
 // the moments. `gradients` is the whole arena, of which the elements in `range` are looked at.
 void ClearFrozen(const model::ParameterLayout& layout, const LearningRateRatios& ratios,
-                 parallel::Range range, float* gradients);
+                 parallel::Range range, const at::Tensor& gradients);
 
 }  // namespace moe::training

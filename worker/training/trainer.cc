@@ -71,8 +71,9 @@ parallel::Communicator* ShareExperts(model::Model& model, parallel::Communicator
   return connected;
 }
 
-CheckpointOptions CheckpointOptionsOf(const TrainOptions& options) {
+CheckpointOptions CheckpointOptionsOf(const TrainOptions& options, const model::Model& model) {
   CheckpointOptions result = options.checkpoint;
+  result.from_gpu = model.device().is_cuda();
   result.keep_average =
       options.weight_average.decay > 0 ? model::KeepAverage::kAlways : model::KeepAverage::kNever;
   return result;
@@ -150,13 +151,17 @@ Trainer::Trainer(const TrainOptions& options, Collaborators with)
                 .source = with.decisions}),
       routing_watch_(options.watch),
       checkpoint_writer_(
-          CheckpointOptionsOf(options), model_.config(), model_.layout(), communicator_,
+          CheckpointOptionsOf(options, model_), model_.config(), model_.layout(), communicator_,
           {.on_written = [this](const auto& checkpoint) { observer_.OnCheckpoint(checkpoint); },
            .on_failed =
                [this](int64_t step, const absl::Status& status) {
                  observer_.OnCheckpointFailed(step, status);
                }}) {
-  gradients_ = at::zeros({model_.layout().arena_numel()}, at::kFloat);
+  gradients_ = at::zeros({model_.layout().arena_numel()}, ArenaOptions());
+}
+
+at::TensorOptions Trainer::ArenaOptions() const {
+  return at::TensorOptions().dtype(at::kFloat).device(model_.device());
 }
 
 void Trainer::Start(const at::Tensor& parameters) {
@@ -165,9 +170,9 @@ void Trainer::Start(const at::Tensor& parameters) {
     throw std::invalid_argument(
         fmt::format("the model is damaged: {}; make or export it again", damage));
   }
-  parameters_ = parameters;
-  exp_avg_ = at::zeros({TotalNumel(owned_)}, at::kFloat);
-  exp_avg_sq_ = at::zeros({TotalNumel(owned_)}, at::kFloat);
+  parameters_ = parameters.to(model_.device());
+  exp_avg_ = at::zeros({TotalNumel(owned_)}, ArenaOptions());
+  exp_avg_sq_ = at::zeros({TotalNumel(owned_)}, ArenaOptions());
   progress_ = {.world_size = communicator_.world_size(),
                .seed = options_.seed,
                .data_cursor = sequence_.cursor(),
@@ -202,10 +207,10 @@ void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
         path, progress_.sampler_version, version));
   }
   progress_.world_size = communicator_.world_size();
-  parameters_ = loaded->parameters;
-  exp_avg_ = loaded->exp_avg;
-  exp_avg_sq_ = loaded->exp_avg_sq;
-  average_.Start(OwnedParameters(), loaded->average);
+  parameters_ = loaded->parameters.to(model_.device());
+  exp_avg_ = loaded->exp_avg.to(model_.device());
+  exp_avg_sq_ = loaded->exp_avg_sq.to(model_.device());
+  average_.Start(OwnedParameters(), OnDevice(loaded->average));
   resumed_from_ = CheckpointPlace{.path = path, .manifest_crc32c = manifest_crc32c};
   model_.SetParameters(parameters_);
 }
@@ -355,11 +360,10 @@ std::vector<double> Trainer::ComputeGradients(const GlobalBatch& batch, int64_t 
                               .around_wait = say_waits};
     if (i + 1 == micro_batches_per_rank_) {
       hooks.after_gradients = [this](int64_t layer) {
-        exchange_.GradientsComplete(gradients_, layer, communicator_.step(),
-                                    [this](parallel::Range range) {
-                                      ClearFrozen(model_.layout(), options_.learning_rate_ratios,
-                                                  range, gradients_.mutable_data_ptr<float>());
-                                    });
+        exchange_.GradientsComplete(
+            gradients_, layer, communicator_.step(), [this](parallel::Range range) {
+              ClearFrozen(model_.layout(), options_.learning_rate_ratios, range, gradients_);
+            });
       };
     }
     const model::BatchResult result = model_.ForwardBackward(
@@ -371,6 +375,10 @@ std::vector<double> Trainer::ComputeGradients(const GlobalBatch& batch, int64_t 
   }
   mine[0] = static_cast<double>(observer_.stop_requested());
   return mine;
+}
+
+at::Tensor Trainer::OnDevice(const at::Tensor& tensor) const {
+  return tensor.defined() ? tensor.to(model_.device()) : tensor;
 }
 
 std::vector<at::Tensor> Trainer::OwnedParameters() const {
@@ -403,7 +411,9 @@ double Trainer::GradientNorm() {
   // Every element has one owner.
   double mine = 0;
   for (const parallel::Range& range : owned_) {
-    mine += SumOfSquares(gradients_.const_data_ptr<float>() + range.begin, range.numel());
+    const at::Tensor part = gradients_.narrow(0, range.begin, range.numel());
+    mine += model_.kernels() == nullptr ? SumOfSquares(part.const_data_ptr<float>(), part.numel())
+                                        : SumOfSquares(part, *model_.kernels());
   }
   double sum = 0;
   for (const double of_rank : AllGather({mine})) sum += of_rank;
@@ -426,7 +436,8 @@ void Trainer::StopFor(const Verdict& verdict) {
   exchange_.WaitForParameters();
   std::string text = verdict.text;
   if (verdict.trouble == Trouble::kLossSpike) throw LossSpike(text);
-  if (const std::string damage = DescribeNonFinite(model_.layout(), parameters_); !damage.empty()) {
+  if (const std::string damage = DescribeNonFinite(model_.layout(), parameters_.cpu());
+      !damage.empty()) {
     text += fmt::format("; among the parameters {}", damage);
   }
   throw NonFiniteLoss(text);
@@ -449,7 +460,7 @@ bool Trainer::Rollback() {
   parameters_.copy_(loaded->parameters);
   exp_avg_.copy_(loaded->exp_avg);
   exp_avg_sq_.copy_(loaded->exp_avg_sq);
-  average_.Start(OwnedParameters(), loaded->average);
+  average_.Start(OwnedParameters(), OnDevice(loaded->average));
   model_.SetParameters(parameters_);
   if (communicator_.rank() == 0) {
     observer_.OnWarning(
@@ -471,24 +482,38 @@ void Trainer::Warn(const Verdict& verdict, const std::vector<model::LayerRouting
 }
 
 void Trainer::UpdateParameters(double learning_rate, double gradient_norm) {
-  float* gradients = gradients_.mutable_data_ptr<float>();
-  float* parameters = parameters_.mutable_data_ptr<float>();
-  float* exp_avg = exp_avg_.mutable_data_ptr<float>();
-  float* exp_avg_sq = exp_avg_sq_.mutable_data_ptr<float>();
+  const double scale = ClipScale(gradient_norm, options_.clip_norm);
   int64_t cleared = 0;  // the update clears what it has used
+  int64_t first = 0;    // of the range in the moments
   for (size_t i = 0; i < owned_.size(); ++i) {
     const parallel::Range& range = owned_[i];
-    AdamWStep(options_.adamw, decay_segments_[i], progress_.step + 1, learning_rate,
-              ClipScale(gradient_norm, options_.clip_norm), parameters + range.begin,
-              gradients + range.begin, exp_avg, exp_avg_sq);
-    exp_avg += range.numel();
-    exp_avg_sq += range.numel();
-    std::fill(gradients + cleared, gradients + range.begin, 0.0f);
+    const auto part = [numel = range.numel()](const at::Tensor& arena, int64_t begin) {
+      return arena.narrow(0, begin, numel);
+    };
+    UpdateRange(decay_segments_[i], learning_rate, scale, part(parameters_, range.begin),
+                part(gradients_, range.begin), part(exp_avg_, first), part(exp_avg_sq_, first));
+    first += range.numel();
+    gradients_.narrow(0, cleared, range.begin - cleared).zero_();
     cleared = range.end;
   }
-  std::fill(gradients + cleared, gradients + gradients_.numel(), 0.0f);
+  gradients_.narrow(0, cleared, gradients_.numel() - cleared).zero_();
   average_.Update(progress_.step + 1, OwnedParameters());
   exchange_.SendParameters(parameters_, progress_.step + 1);
+}
+
+void Trainer::UpdateRange(const std::vector<DecaySegment>& segments, double learning_rate,
+                          double gradient_scale, const at::Tensor& parameters,
+                          const at::Tensor& gradients, const at::Tensor& exp_avg,
+                          const at::Tensor& exp_avg_sq) {
+  const int64_t step = progress_.step + 1;
+  if (model_.kernels() != nullptr) {
+    AdamWStep(options_.adamw, segments, step, learning_rate, gradient_scale, parameters, gradients,
+              exp_avg, exp_avg_sq, *model_.kernels());
+  } else {
+    AdamWStep(options_.adamw, segments, step, learning_rate, gradient_scale,
+              parameters.mutable_data_ptr<float>(), gradients.mutable_data_ptr<float>(),
+              exp_avg.mutable_data_ptr<float>(), exp_avg_sq.mutable_data_ptr<float>());
+  }
 }
 
 std::vector<StepReport::Domain> Trainer::DomainReports(

@@ -156,7 +156,7 @@ class Trainer {
   Trainer(const TrainOptions& options, Collaborators collaborators);
 
   // Begins at step 0 with `parameters` (fp32 [P] of the model's layout, CPU), which the trainer
-  // changes in place.
+  // changes in place where the model computes on the CPU, and copies to its device elsewhere.
   // std::invalid_argument where a value is not finite.
   void Start(const at::Tensor& parameters);
   // Continues after the step of the checkpoint at `path`. CheckpointError where it is corrupt or of
@@ -175,6 +175,10 @@ class Trainer {
   // Forward and backward of this rank's micro-batches; gradients are added to the arena. Returns
   // their statistics and this rank's stop reason as the doubles that ranks exchange.
   std::vector<double> ComputeGradients(const GlobalBatch& batch, int64_t first_sample);
+  // Of arenas: fp32, where the model computes.
+  at::TensorOptions ArenaOptions() const;
+  // There; undefined stays undefined.
+  at::Tensor OnDevice(const at::Tensor& tensor) const;
   // Views of the owned ranges.
   std::vector<at::Tensor> OwnedParameters() const;
   std::vector<double> AllGather(const std::vector<double>& mine);
@@ -183,6 +187,10 @@ class Trainer {
   // The update, or what the verdict says instead. NonFiniteLoss or LossSpike where that is an end.
   void UpdateOr(const Verdict& verdict, double learning_rate, double gradient_norm);
   void UpdateParameters(double learning_rate, double gradient_norm);
+  // Of one owned range, all tensors [range].
+  void UpdateRange(const std::vector<DecaySegment>& segments, double learning_rate,
+                   double gradient_scale, const at::Tensor& parameters, const at::Tensor& gradients,
+                   const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq);
   [[noreturn]] void StopFor(const Verdict& verdict);
   // Restores parameters and moments of the newest checkpoint; step and data cursor go on. False
   // where there is none yet.
@@ -210,6 +218,7 @@ class Trainer {
   const std::vector<std::vector<DecaySegment>> decay_segments_;  // of each of them
   const StatisticsShape statistics_shape_;
 
+  // On the model's device.
   at::Tensor parameters_;  // fp32 [P]
   at::Tensor gradients_;   // fp32 [P]; zero between steps
   at::Tensor exp_avg_;     // fp32 [owned]: the ranges one after the other

@@ -19,6 +19,14 @@ void WeightAverage::Update(int64_t step, const std::vector<at::Tensor>& paramete
   if (!is_kept()) return;
   const float kept = step > options_.start_step ? static_cast<float>(options_.decay) : 0.0f;
   const float added = 1.0f - kept;
+  if (!values_.is_cpu()) {
+    int64_t begin = 0;
+    for (const at::Tensor& piece : parameters) {
+      values_.narrow(0, begin, piece.numel()).lerp_(piece, added);
+      begin += piece.numel();
+    }
+    return;
+  }
   float* average = values_.mutable_data_ptr<float>();
   for (const at::Tensor& piece : parameters) {
     const float* from = piece.const_data_ptr<float>();

@@ -64,7 +64,7 @@ int Run(RunChannel& channel) {
 }  // namespace
 }  // namespace moe
 
-// Called as moe-worker calls a rank: --run-dir DIR --rank N --threads N --host HOST.
+// Called as moe-worker calls a rank: --run-dir DIR --rank N --threads N --host HOST --device cpu.
 int main(int argc, char** argv) {
   if (argc < 7) return 2;
   const auto channel = moe::RunChannel::Open({.run_dir = argv[2], .rank = std::atoi(argv[4])});

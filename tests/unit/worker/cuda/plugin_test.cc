@@ -2,26 +2,19 @@
 #include "worker/cuda/plugin.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/randn.h>
-#include <ATen/ops/silu.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <string>
+#include <thread>
+#include <vector>
 
 #include "common/status.h"
+#include "tests/unit/worker/cuda/on_gpu.h"
 
 namespace moe::cuda {
 namespace {
-
-std::string BinDir() {
-  const char* dir = std::getenv("MOE_BIN_DIR");
-  return dir == nullptr ? "." : dir;
-}
 
 TEST(LoadPlugin, WithoutGpu_SaysSo) {
   if (HasGpu()) GTEST_SKIP() << "this machine has a GPU";
@@ -30,30 +23,14 @@ TEST(LoadPlugin, WithoutGpu_SaysSo) {
   EXPECT_THAT(Message(plugin.status()), ::testing::HasSubstr("no NVIDIA GPU"));
 }
 
-class PluginOnGpu : public ::testing::Test {
- protected:
-  void SetUp() override {
-#ifndef MOE_HAS_CUDA_PLUGIN
-    GTEST_SKIP() << "the plug-in was not built: no nvcc or no NCCL";
-#endif
-    if (!HasGpu()) GTEST_SKIP() << "no GPU: the plug-in was built and linked, not run";
-    auto plugin = LoadPlugin(BinDir());
-    ASSERT_TRUE(plugin.ok()) << plugin.status();
-    plugin_ = *plugin;
-  }
+using PluginOnGpu = OnGpu;
 
-  Plugin* plugin_ = nullptr;
-};
-
-TEST_F(PluginOnGpu, SwigluForward_EqualsAten) {
-  for (const int64_t width : {96, 97}) {
-    const at::Tensor gate_up = at::randn({33, 2 * width}, at::device(at::kCUDA));
-    at::Tensor h = at::empty_like(gate_up.narrow(1, 0, width));
-    plugin_->SwigluForward(ElementType::kFp32, gate_up.data_ptr(), h.data_ptr(), 33, width);
-    const at::Tensor expected =
-        at::silu(gate_up.narrow(1, 0, width)).mul(gate_up.narrow(1, width, width));
-    EXPECT_LT(h.sub(expected).abs().max().item().toFloat(), 1e-5f);
-  }
+TEST_F(PluginOnGpu, Describe_NamesTheDevice) {
+  ASSERT_GE(plugin_->NumDevices(), 1);
+  const DeviceInfo info = plugin_->Describe(0);
+  EXPECT_FALSE(info.name.empty());
+  EXPECT_GT(info.memory_bytes, int64_t{1} << 30);
+  EXPECT_GE(info.compute_capability, 80);
 }
 
 TEST_F(PluginOnGpu, NcclCommunicator_OfOneRank_KeepsValues) {
@@ -63,11 +40,25 @@ TEST_F(PluginOnGpu, NcclCommunicator_OfOneRank_KeepsValues) {
   communicator->ReduceScatterSum(values);
   communicator->AllGather(values);
   EXPECT_EQ(values.sum().item().toFloat(), 1000.0f);
+}
 
-  at::Tensor received = at::empty_like(values);
-  const int64_t bytes[] = {500 * sizeof(float)};
-  communicator->AllToAll(values.data_ptr(), bytes, received.data_ptr(), bytes);
-  EXPECT_EQ(received.narrow(0, 0, 500).sum().item().toFloat(), 500.0f);
+TEST_F(PluginOnGpu, NcclCommunicator_OfTwoGpus_AddsAndGathers) {
+  if (plugin_->NumDevices() < 2) GTEST_SKIP() << "one GPU: NCCL between two was not run";
+  const NcclId id = plugin_->MakeNcclId();
+  std::vector<float> sums(2);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < 2; ++rank) {
+    ranks.emplace_back([&, rank] {
+      const auto communicator = plugin_->MakeNcclCommunicator(id, rank, rank, 2);
+      at::Tensor values = at::full({1000}, 1.0f + static_cast<float>(rank),
+                                   at::device(at::Device(at::kCUDA, rank)));
+      communicator->ReduceScatterSum(values);
+      communicator->AllGather(values);
+      sums[static_cast<size_t>(rank)] = values.sum().item().toFloat();
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  EXPECT_THAT(sums, ::testing::Each(3000.0f));
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 #include <stdexcept>
 
 #include "tests/numerics/tiny_model.h"
+#include "worker/kernels/device/host_step_kernels.h"
+#include "worker/model/arena.h"
 
 namespace moe::model {
 namespace {
@@ -23,12 +25,21 @@ using ::testing::ThrowsMessage;
 using testing::TinyDense;
 using testing::TinyMoe;
 
-class ModelTest : public ::testing::TestWithParam<ComputeType> {
+struct Way {
+  const char* name;
+  ComputeType compute;
+  bool on_device = false;  // the step for devices, here on the host's kernels
+};
+
+class ModelTest : public ::testing::TestWithParam<Way> {
  protected:
   ModelTest() { model_.SetParameters(parameters_); }
 
+  kernels::device::HostStepKernels kernels_;
   artefacts::ModelConfig config_ = TinyMoe();
-  Model model_{config_, {.compute = GetParam()}};
+  Model model_{
+      config_,
+      {.compute = GetParam().compute, .kernels = GetParam().on_device ? &kernels_ : nullptr}};
   at::Tensor parameters_ = RandomParameters(model_.layout(), /*seed=*/1);
   at::Tensor tokens_ = RandomTokens(4, 70, config_.vocab_size, /*seed=*/2);
 };
@@ -69,7 +80,7 @@ TEST_P(ModelTest, Evaluate_IsTheCrossEntropyOfLogitsAndRepeats) {
         at::cross_entropy_loss(logits[b].narrow(0, 0, 69), tokens_[b].narrow(0, 1, 69))
             .item<double>();
     EXPECT_NEAR(result.sample_loss_sum[b] / 69, expected,
-                GetParam() == ComputeType::kFp32 ? 1e-5 : 1e-2);
+                GetParam().compute == ComputeType::kFp32 ? 1e-5 : 1e-2);
   }
   EXPECT_EQ(model_.Evaluate(tokens_).sample_loss_sum, result.sample_loss_sum) << "noise?";
   EXPECT_EQ(result.routing.size(), 2u);
@@ -81,6 +92,24 @@ TEST_P(ModelTest, OneRepeatedToken_HasFiniteLossAndGradients) {
   const BatchResult result = model_.ForwardBackward(repeated, {.seed = 3}, 1.0, gradients);
   EXPECT_TRUE(std::isfinite(result.MeanLoss()));
   EXPECT_TRUE(std::isfinite(gradients.norm().item<double>()));
+}
+
+TEST_P(ModelTest, ExpertsWithoutATokenGetNoGradient) {
+  config_.moe.add_noise = false;
+  Model model(config_, {.compute = GetParam().compute,
+                        .kernels = GetParam().on_device ? &kernels_ : nullptr});
+  const at::Tensor parameters = RandomParameters(model.layout(), /*seed=*/1);
+  model.SetParameters(parameters);
+  at::Tensor gradients = at::zeros_like(parameters);
+  // Every token is the same, so all go to the same experts.
+  const BatchResult result =
+      model.ForwardBackward(at::full({2, 16}, 7, at::kLong), {.seed = 3}, 1.0, gradients);
+  const at::Tensor down = View(gradients, model.layout().Find("layers.0.experts.down"));
+  for (int64_t e = 0; e < config_.moe.num_experts; ++e) {
+    const int64_t tokens = result.routing[0].load[static_cast<size_t>(e)];
+    EXPECT_THAT(tokens, ::testing::AnyOf(0, 32));
+    EXPECT_EQ(down[e].norm().item<double>() > 0, tokens > 0) << "expert " << e;
+  }
 }
 
 TEST_P(ModelTest, NanInAWeight_ShowsInTheLoss) {
@@ -111,11 +140,21 @@ TEST_P(ModelTest, WrongInput_IsRefusedWithValueAndLimit) {
       ThrowsMessage<std::invalid_argument>(HasSubstr("no target to learn from")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, ModelTest,
-                         ::testing::Values(ComputeType::kFp32, ComputeType::kBf16),
-                         [](const auto& info) {
-                           return info.param == ComputeType::kFp32 ? "Fp32" : "Bf16";
-                         });
+INSTANTIATE_TEST_SUITE_P(Ways, ModelTest,
+                         ::testing::Values(Way{"Fp32", ComputeType::kFp32},
+                                           Way{"Bf16", ComputeType::kBf16},
+                                           Way{"DeviceFp32", ComputeType::kFp32, true},
+                                           Way{"DeviceBf16", ComputeType::kBf16, true}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(DeviceModel, RowsThatDoNotBeginAt16Bytes_AreRefused) {
+  kernels::device::HostStepKernels kernels;
+  artefacts::ModelConfig config = TinyMoe();
+  config.moe.expert_width = 12;
+  EXPECT_THAT(
+      [&] { Model(config, {.compute = ComputeType::kBf16, .kernels = &kernels}); },
+      ThrowsMessage<std::invalid_argument>(HasSubstr("expert_width=12 is not a multiple of 8")));
+}
 
 TEST(Model, ConfigThatDoesNotFit_IsRefused) {
   artefacts::ModelConfig config = TinyDense();

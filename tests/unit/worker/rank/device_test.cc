@@ -1,6 +1,9 @@
 #include "worker/rank/device.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "common/status.h"
 
 namespace moe::rank {
 namespace {
@@ -28,6 +31,15 @@ TEST(DeviceTest, Name_SaysWhatItIs) {
   EXPECT_EQ((Device{.threads = 2, .bf16_feature = "avx512_bf16"}).Name(),
             "cpu avx512_bf16, 2 threads");
   EXPECT_EQ((Device{.threads = 1, .bf16_feature = ""}).Name(), "cpu, 1 thread");
+}
+
+TEST(DeviceTest, ChooseGpu_OfWhatIsNotThere_SaysWhy) {
+  EXPECT_THAT(Message(ChooseGpu("tpu").status()), testing::HasSubstr("--device=tpu"));
+  EXPECT_THAT(Message(ChooseGpu("gpu:x").status()), testing::HasSubstr("--device=gpu:x"));
+  if (cuda::HasGpu()) GTEST_SKIP() << "this machine has a GPU";
+  EXPECT_THAT(Message(ChooseGpu("gpu:0").status()), testing::HasSubstr("no NVIDIA GPU"));
+  EXPECT_EQ(*ChooseGpu("cpu"), nullptr);
+  EXPECT_EQ(*ChooseGpu("auto"), nullptr) << "the CPU's fast path";
 }
 
 }  // namespace

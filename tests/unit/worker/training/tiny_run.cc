@@ -253,7 +253,8 @@ TrainResult Train(const TinyRun& run, parallel::Communicator& communicator,
                   TrainObserver& observer) {
   const auto dataset = Value(sampler::Dataset::Open(run.dataset_folder));
   const model::ExpertShare share = ShareOf(communicator.rank(), run.expert_parallel);
-  model::Model model(TinyConfig(run), {.compute = run.compute, .experts = share});
+  model::Model model(TinyConfig(run),
+                     {.compute = run.compute, .experts = share, .kernels = run.kernels});
   Trainer trainer(ToOptions(run), {.model = model,
                                    .dataset = *dataset,
                                    .sequence = TinySequence(run, *dataset),

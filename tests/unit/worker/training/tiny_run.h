@@ -63,6 +63,8 @@ struct TinyRun {
   int64_t global_batch_samples = 8;
   uint64_t seed = 1227;
   model::ComputeType compute = model::ComputeType::kFp32;
+  // Of the device to train on, or null for the CPU's fast path.
+  kernels::device::StepKernels* kernels = nullptr;
   // Resume from here instead of a start from RandomParameters.
   std::optional<WrittenCheckpoint> resume = std::nullopt;
   LearningRateRatios learning_rate_ratios = {};
