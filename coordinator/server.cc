@@ -222,6 +222,7 @@ class Server::Impl {
              .access = access_.get(),
              .audit = audit_.get(),
              .path_roots = &path_roots_,
+             .models = &models_,
              .clock = clock,
              .artefact_root = options_.artefact_root,
              .metrics_url = metrics_url_,
@@ -485,6 +486,7 @@ class Server::Impl {
   std::unique_ptr<AuditJournal> audit_;
   std::shared_ptr<Access> access_;
   PathRoots path_roots_;
+  ModelFactsCache models_;
   Core core_;
   int64_t metrics_deadline_millis_ = 0;  // loop thread only
   int64_t sharing_deadline_millis_ = 0;  // likewise
