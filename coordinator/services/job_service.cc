@@ -65,9 +65,10 @@ class Submission : public std::enable_shared_from_this<Submission> {
                     [](const v1::JobSpec& job) { return TrainSettings(job) != nullptr; })) {
       known.largest_slot = LargestSlot(*core_.workers, core_.clock->MonotonicMillis());
     }
-    core_.file_work->Post([self = shared_from_this(), facts = FilesFacts(std::move(known))] {
-      self->Validate(facts);
-    });
+    core_.file_work->Post(
+        [self = shared_from_this(), facts = std::make_shared<FilesFacts>(std::move(known))] {
+          self->Validate(*facts);
+        });
   }
 
   void Validate(const FilesFacts& facts) {
@@ -227,9 +228,9 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListJobs(grpc::CallbackServerContext* 
   return reactor;
 }
 
-grpc::ServerWriteReactor<v1::WatchJobsResponse>* JobServiceImpl::WatchJobs(
-    grpc::CallbackServerContext* context, const v1::WatchJobsRequest* request) {
-  return StartWatchStream(core_, CallerOf(core_, *context), *request);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* JobServiceImpl::WatchJobs(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return StartWatchStream(core_, &feed_, CallerOf(core_, *context), *request);
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::CancelJob(grpc::CallbackServerContext* context,

@@ -1,6 +1,7 @@
 // The coordinator as its clients meet it: the real server on loopback, real streams, a scripted
 // worker. Waits are for conditions, with a deadline that only a failure reaches.
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -447,6 +448,62 @@ TEST_F(CoordinatorServiceTest, Shutdown_EndsOpenStreams) {
   while (stream->Read(&message)) {
   }
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(CoordinatorServiceTest, Watch_InBatches_TellsTheSameInFewerMessages) {
+  v1::SubmitPipelineRequest many = Pipeline("many");
+  for (int i = 1; i < 1000; ++i) {
+    *many.add_jobs() = many.jobs(0);
+    many.mutable_jobs(i)->set_name(fmt::format("corpus-{}", i));
+  }
+  v1::SubmitPipelineResponse submitted;
+  ASSERT_TRUE(Submit(many, &submitted).ok());
+  // The bytes of every change, as of a message of its own, and how many messages there were.
+  const auto watch = [&](bool batch) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::WatchJobsRequest request;
+    request.set_batch(batch);
+    auto stream = jobs_->WatchJobs(&context, request);
+    std::vector<std::string> changes;
+    int messages = 0;
+    v1::WatchJobsResponse message;
+    while (changes.size() < 1000 && stream->Read(&message)) {
+      ++messages;
+      v1::WatchJobsResponse first = message;
+      first.clear_more();
+      changes.push_back(first.SerializeAsString());
+      for (const auto& more : message.more()) changes.push_back(more.SerializeAsString());
+    }
+    context.TryCancel();
+    return std::pair(changes, messages);
+  };
+  const auto [one_by_one, messages] = watch(false);
+  const auto [batched, fewer_messages] = watch(true);
+  EXPECT_EQ(one_by_one.size(), 1000u);
+  EXPECT_EQ(messages, 1000);
+  EXPECT_EQ(batched, one_by_one);
+  EXPECT_LT(fewer_messages, 100);
+}
+
+TEST_F(CoordinatorServiceTest, Watch_RequestThatIsNone_IsRefused) {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  grpc::GenericStub stub(Connect(server_->address()));
+  grpc::CompletionQueue queue;
+  const auto call = stub.PrepareCall(&context, "/moe.v1.JobService/WatchJobs", &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  const grpc::Slice bytes(std::string(40, '\xff'));
+  call->WriteLast(grpc::ByteBuffer(&bytes, 1), {}, nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("not what WatchJobs takes"));
 }
 
 TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn) {
