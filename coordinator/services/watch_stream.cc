@@ -32,11 +32,12 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void Start(grpc::ByteBuffer request) {
     self_ = shared_from_this();
-    const grpc::Status parsed =
-        grpc::SerializationTraits<v1::WatchJobsRequest>::Deserialize(&request, &request_);
-    if (!parsed.ok()) {
-      const absl::Status status =
-          InvalidArgument("the request is not what WatchJobs takes, or broke off");
+    absl::Status status = CheckRequestSize(request.Length());
+    if (status.ok() &&
+        !grpc::SerializationTraits<v1::WatchJobsRequest>::Deserialize(&request, &request_).ok()) {
+      status = InvalidArgument("the request is not what WatchJobs takes, or broke off");
+    }
+    if (!status.ok()) {
       core_.audit->Refuse(caller_, "WatchJobs", "", status);
       return End(status);
     }
@@ -159,7 +160,8 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   v1::WatchJobsRequest request_;  // constant once started
   std::shared_ptr<WatchStream> self_;
 
-  std::set<uint64_t> running_;  // of job_ids; of the loop's thread until it follows, then the feed's
+  std::set<uint64_t>
+      running_;  // of job_ids; of the loop's thread until it follows, then the feed's
 
   absl::Mutex mutex_;
   std::deque<std::shared_ptr<const WatchChange>> queue_ ABSL_GUARDED_BY(mutex_);

@@ -1,6 +1,9 @@
 // The coordinator as its clients meet it: the real server on loopback, real streams, a scripted
 // worker. Waits are for conditions, with a deadline that only a failure reaches.
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -256,6 +259,28 @@ class CoordinatorServiceTest : public ::testing::Test {
     EXPECT_TRUE(status.ok()) << status.error_message();
     return messages;
   }
+  // What becomes of a call with these bytes as its request.
+  grpc::Status Ask(const std::string& path, const std::string& request) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    grpc::GenericStub stub(Connect(server_->address()));
+    grpc::CompletionQueue queue;
+    const auto call = stub.PrepareCall(&context, path, &queue);
+    const auto wait = [&queue] {
+      void* tag = nullptr;
+      bool ok = false;
+      EXPECT_TRUE(queue.Next(&tag, &ok));
+    };
+    call->StartCall(nullptr);
+    wait();
+    const grpc::Slice bytes(request);
+    call->WriteLast(grpc::ByteBuffer(&bytes, 1), {}, nullptr);
+    wait();
+    grpc::Status status;
+    call->Finish(&status, nullptr);
+    wait();
+    return status;
+  }
   std::string ReadLog(const std::string& job, bool follow) {
     grpc::ClientContext context;
     SetDeadline(context);
@@ -487,23 +512,36 @@ TEST_F(CoordinatorServiceTest, Watch_InBatches_TellsTheSameInFewerMessages) {
 }
 
 TEST_F(CoordinatorServiceTest, Watch_RequestThatIsNone_IsRefused) {
-  grpc::ClientContext context;
-  SetDeadline(context);
-  grpc::GenericStub stub(Connect(server_->address()));
-  grpc::CompletionQueue queue;
-  const auto call = stub.PrepareCall(&context, "/moe.v1.JobService/WatchJobs", &queue);
-  void* tag = nullptr;
-  bool ok = false;
-  call->StartCall(nullptr);
-  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
-  const grpc::Slice bytes(std::string(40, '\xff'));
-  call->WriteLast(grpc::ByteBuffer(&bytes, 1), {}, nullptr);
-  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  ASSERT_TRUE(queue.Next(&tag, &ok));
+  const grpc::Status status = Ask("/moe.v1.JobService/WatchJobs", std::string(40, '\xff'));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("not what WatchJobs takes"));
+}
+
+TEST_F(CoordinatorServiceTest, RequestAboveTheLimit_OfAnyRpc_IsRefused) {
+  // A field that no request knows: 2047, of that many bytes.
+  std::string request;
+  {
+    google::protobuf::io::StringOutputStream stream(&request);
+    google::protobuf::io::CodedOutputStream output(&stream);
+    output.WriteTag(2047 << 3 | 2);
+    output.WriteVarint32(17 << 20);
+  }
+  request.resize(request.size() + (17 << 20));
+  int methods = 0;
+  for (const char* service :
+       {"Job", "Artefact", "Cluster", "Sampler", "Access", "Audit", "Worker"}) {
+    const std::string name = fmt::format("moe.v1.{}Service", service);
+    const auto* descriptor =
+        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
+    ASSERT_NE(descriptor, nullptr) << name;
+    for (int i = 0; i < descriptor->method_count(); ++i, ++methods) {
+      const std::string path = fmt::format("/{}/{}", name, descriptor->method(i)->name());
+      const grpc::Status status = Ask(path, request);
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << path;
+      EXPECT_THAT(status.error_message(), HasSubstr("the limit is 16777216")) << path;
+    }
+  }
+  EXPECT_GT(methods, 25);
 }
 
 TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn) {
