@@ -47,8 +47,21 @@ uint32_t ExtendPortable(uint32_t crc, const uint8_t* p, size_t n) {
 
 // The crc32 instruction has a latency of three cycles and a throughput of one, so three
 // independent streams of kStride bytes keep it busy; their results are joined by advancing a CRC
-// over kStride (and 2 * kStride) zero bytes, which is linear and done with tables.
-constexpr size_t kStride = 4096;
+// over kStride (and 2 * kStride) zero bytes, which is linear and done with tables. These are made
+// by the compiler: making them took a short program longer than all else it does.
+constexpr int kStrideBits = 12;
+constexpr size_t kStride = size_t{1} << kStrideBits;
+
+// A linear map of CRC states, by what it makes of each bit.
+using LinearMap = std::array<uint32_t, 32>;
+
+constexpr uint32_t Apply(const LinearMap& map, uint32_t crc) {
+  uint32_t result = 0;
+  for (size_t bit = 0; bit < 32; ++bit) {
+    if (crc >> bit & 1) result ^= map[bit];
+  }
+  return result;
+}
 
 struct ZeroTable {
   uint32_t table[4][256];
@@ -58,26 +71,28 @@ struct ZeroTable {
   }
 };
 
-ZeroTable MakeZeroTable(size_t zero_bytes) {
-  // basis[b] = the CRC state 1 << b after zero_bytes zero bytes.
-  std::array<uint32_t, 32> basis;
-  for (int b = 0; b < 32; ++b) {
-    uint32_t crc = uint32_t{1} << b;
-    for (size_t i = 0; i < zero_bytes; ++i) crc = crc >> 8 ^ kTables[0][crc & 0xFF];
-    basis[b] = crc;
+// For 1 << bits zero bytes.
+constexpr ZeroTable MakeZeroTable(int bits) {
+  LinearMap map{};  // of one zero byte
+  for (size_t bit = 0; bit < 32; ++bit) {
+    const uint32_t crc = uint32_t{1} << bit;
+    map[bit] = crc >> 8 ^ kTables[0][crc & 0xFF];
   }
-  ZeroTable result;
-  for (int byte = 0; byte < 4; ++byte) {
+  for (int i = 0; i < bits; ++i) {
+    LinearMap twice{};
+    for (size_t bit = 0; bit < 32; ++bit) twice[bit] = Apply(map, map[bit]);
+    map = twice;
+  }
+  ZeroTable result{};
+  for (uint32_t byte = 0; byte < 4; ++byte) {
     for (uint32_t value = 0; value < 256; ++value) {
-      uint32_t crc = 0;
-      for (int b = 0; b < 8; ++b) {
-        if (value >> b & 1) crc ^= basis[8 * byte + b];
-      }
-      result.table[byte][value] = crc;
+      result.table[byte][value] = Apply(map, value << 8 * byte);
     }
   }
   return result;
 }
+constexpr ZeroTable kOneStride = MakeZeroTable(kStrideBits);
+constexpr ZeroTable kTwoStrides = MakeZeroTable(kStrideBits + 1);
 
 uint64_t Load64(const uint8_t* p) {
   uint64_t word;
@@ -86,8 +101,6 @@ uint64_t Load64(const uint8_t* p) {
 }
 
 __attribute__((target("sse4.2"))) uint32_t ExtendSse42(uint32_t crc, const uint8_t* p, size_t n) {
-  static const ZeroTable one_stride = MakeZeroTable(kStride);
-  static const ZeroTable two_strides = MakeZeroTable(2 * kStride);
   uint64_t a = crc;
   while (n >= 3 * kStride) {
     uint64_t b = 0, c = 0;
@@ -96,7 +109,7 @@ __attribute__((target("sse4.2"))) uint32_t ExtendSse42(uint32_t crc, const uint8
       b = _mm_crc32_u64(b, Load64(p + kStride + i));
       c = _mm_crc32_u64(c, Load64(p + 2 * kStride + i));
     }
-    a = two_strides.Apply(static_cast<uint32_t>(a)) ^ one_stride.Apply(static_cast<uint32_t>(b)) ^
+    a = kTwoStrides.Apply(static_cast<uint32_t>(a)) ^ kOneStride.Apply(static_cast<uint32_t>(b)) ^
         c;
     p += 3 * kStride;
     n -= 3 * kStride;

@@ -14,9 +14,13 @@ absl::Status Catalog::Load() {
   return store_->ForEachArtefact([&](v1::ArtefactRecord record) {
     const std::string name = record.artefact().name();
     const int32_t version = record.artefact().version();
-    v1::ArtefactRecord& stored = by_name_[name][version] = std::move(record);
-    by_revision_[stored.revision()] = &stored;
+    Index(by_name_[name][version] = std::move(record));
   });
+}
+
+void Catalog::Index(const v1::ArtefactRecord& record) {
+  by_revision_[record.revision()] = &record;
+  by_job_[{record.artefact().job_id(), record.revision()}] = &record;
 }
 
 const v1::Artefact* Catalog::Find(const std::string& reference) const {
@@ -34,8 +38,9 @@ const v1::Artefact* Catalog::Find(const std::string& reference) const {
 
 std::vector<const v1::Artefact*> Catalog::MadeBy(const std::string& job_id) const {
   std::vector<const v1::Artefact*> made;
-  for (const auto& [revision, record] : by_revision_) {
-    if (record->artefact().job_id() == job_id) made.push_back(&record->artefact());
+  for (auto it = by_job_.lower_bound({job_id, 0}); it != by_job_.end() && it->first.first == job_id;
+       ++it) {
+    made.push_back(&it->second->artefact());
   }
   return made;
 }
@@ -69,7 +74,7 @@ const v1::Artefact& Catalog::Add(Turn& turn, v1::Artefact artefact, int64_t revi
   *record.mutable_artefact() = std::move(artefact);
   record.mutable_artefact()->set_version(version);
   record.set_revision(revision);
-  by_revision_[revision] = &record;
+  Index(record);
   turn.batch.PutArtefact(record);
   return record.artefact();
 }
@@ -77,7 +82,9 @@ const v1::Artefact& Catalog::Add(Turn& turn, v1::Artefact artefact, int64_t revi
 void Catalog::Remove(Turn& turn, const std::string& name, int32_t version) {
   const auto it = by_name_.find(name);
   if (it == by_name_.end() || !it->second.contains(version)) return;
-  by_revision_.erase(it->second.at(version).revision());
+  const v1::ArtefactRecord& record = it->second.at(version);
+  by_revision_.erase(record.revision());
+  by_job_.erase({record.artefact().job_id(), record.revision()});
   it->second.erase(version);
   turn.batch.DeleteArtefact(name, version);
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -37,10 +38,14 @@ class Catalog {
  private:
   using Versions = std::map<int32_t, v1::ArtefactRecord>;
 
+  void Index(const v1::ArtefactRecord& record);
+
   storage::Store* const store_;
   std::map<std::string, Versions> by_name_;
   std::map<std::string, int32_t> last_version_;  // of names, also when it is removed
   std::map<int64_t, const v1::ArtefactRecord*> by_revision_;
+  // By the job that made it, then by revision.
+  std::map<std::pair<std::string, int64_t>, const v1::ArtefactRecord*> by_job_;
 };
 
 }  // namespace moe::coordinator

@@ -9,6 +9,7 @@
 #include "coordinator/catalog.h"
 #include "coordinator/job_table.h"
 #include "coordinator/metrics.h"
+#include "coordinator/model_facts_cache.h"
 #include "coordinator/path_roots.h"
 #include "coordinator/queues/queue_tree.h"
 #include "coordinator/sampler/domain_sampler.h"
@@ -22,8 +23,8 @@ namespace moe::coordinator {
 class Access;
 class AuditJournal;
 
-// Everything but `queue`, `file_work`, `metrics`, `access`, `audit`, `path_roots` and the constants
-// may only be touched from within queue->Change() and queue->Read().
+// Everything but `queue`, `file_work`, `metrics`, `access`, `audit`, `path_roots`, `models` and the
+// constants may only be touched from within queue->Change() and queue->Read().
 struct Core {
   TurnQueue* queue = nullptr;
   FileWork* file_work = nullptr;  // for the files that submissions name
@@ -38,6 +39,7 @@ struct Core {
   Access* access = nullptr;  // null: nobody is asked who they are (loopback without TLS)
   AuditJournal* audit = nullptr;
   const PathRoots* path_roots = nullptr;
+  ModelFactsCache* models = nullptr;
   const Clock* clock = nullptr;
 
   std::string artefact_root;

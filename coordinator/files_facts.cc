@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <system_error>
 
@@ -17,8 +18,9 @@ namespace moe::coordinator {
 
 namespace fs = std::filesystem;
 
-absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const {
-  MOE_RETURN_IF_ERROR(known_.roots->Check(path));
+namespace {
+
+absl::StatusOr<ModelFacts> ReadModelAt(const std::string& path) {
   MOE_ASSIGN_OR_RETURN(const artefacts::ModelConfig config, artefacts::ReadModelConfig(path));
   // Opening maps the files and checks their headers: a truncated download is refused here and not
   // minutes later by a rank. A checkpoint of ours was checked when it was committed.
@@ -39,6 +41,14 @@ absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const 
     }
   }
   return facts;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelFacts> FilesFacts::ReadModel(const std::string& path) const {
+  MOE_RETURN_IF_ERROR(known_.roots->Check(path));
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return known_.models->Get(path, std::chrono::nanoseconds(now).count(), ReadModelAt);
 }
 
 bool FilesFacts::HoldsModel(const std::string& path) const {

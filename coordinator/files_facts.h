@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "coordinator/job_spec.h"
+#include "coordinator/model_facts_cache.h"
 #include "coordinator/path_roots.h"
 
 namespace moe::coordinator {
@@ -21,6 +22,7 @@ class FilesFacts final : public SpecFacts {
     std::set<std::string> job_ids;                  // of jobs that specs name and that exist
     QueueTree queues;
     const PathRoots* roots = nullptr;  // where files may be
+    ModelFactsCache* models = nullptr;
     std::optional<planner::Machine> largest_slot = std::nullopt;
   };
   explicit FilesFacts(Known known) : known_(std::move(known)) {}

@@ -27,6 +27,12 @@ std::string SerializeDeterministically(const google::protobuf::Message& message)
   return bytes;
 }
 
+bool WantsLiveOnly(const v1::ListJobsRequest& request) {
+  return !request.states().empty() &&
+         std::none_of(request.states().begin(), request.states().end(),
+                      [](int state) { return IsEnded(static_cast<v1::JobState>(state)); });
+}
+
 JobTable::WatchMessage WatchMessageOf(const v1::Job& job, const v1::JobEvent* event) {
   auto message = std::make_shared<v1::WatchJobsResponse>();
   *message->mutable_job() = job;
@@ -81,6 +87,7 @@ absl::Status JobTable::Load() {
 void JobTable::Index(uint64_t number, const v1::JobRecord& record) {
   uint64_t& newest = newest_by_name_[record.job().spec().name()];
   newest = std::max(newest, number);
+  if (record.job().revision() > 0) by_revision_.emplace(record.job().revision(), number);
   if (IsEnded(record.job().state())) return;
   live_.insert(number);
   if (IsArray(record.job())) arrays_.insert(number);
@@ -124,17 +131,25 @@ v1::ListJobsResponse JobTable::List(const v1::ListJobsRequest& request, int page
                                     uint64_t before_job) const {
   v1::ListJobsResponse response;
   response.set_revision(revision_);
-  auto it = std::make_reverse_iterator(jobs_.lower_bound(before_job));
   uint64_t last = 0;
-  for (; it != jobs_.rend(); ++it) {
-    const v1::Job& job = it->second.job();
-    if (!IsWanted(request, job)) continue;
+  // False once the page is full.
+  const auto take = [&](uint64_t number, const v1::Job& job) {
+    if (!IsWanted(request, job)) return true;
     if (response.jobs_size() == page_size) {
       response.set_next_page_token(FormatJobId(last));
-      break;
+      return false;
     }
     *response.add_jobs() = job;
-    last = it->first;
+    last = number;
+    return true;
+  };
+  if (WantsLiveOnly(request)) {
+    // However many have ended.
+    auto it = std::make_reverse_iterator(live_.lower_bound(before_job));
+    while (it != live_.rend() && take(*it, jobs_.at(*it).job())) ++it;
+  } else {
+    auto it = std::make_reverse_iterator(jobs_.lower_bound(before_job));
+    while (it != jobs_.rend() && take(it->first, it->second.job())) ++it;
   }
   return response;
 }
@@ -386,14 +401,22 @@ void JobTable::SetHeld(Turn& turn, v1::JobRecord& record, bool held, const std::
 }
 
 void JobTable::Touch(Turn& turn, v1::JobRecord& record) {
-  record.mutable_job()->set_revision(NewRevision(turn));
-  Save(turn, *ParseJobId(record.job().job_id()), record, nullptr);
+  const uint64_t number = *ParseJobId(record.job().job_id());
+  Renew(turn, number, *record.mutable_job());
+  Save(turn, number, record, nullptr);
+}
+
+void JobTable::Renew(Turn& turn, uint64_t number, v1::Job& job) {
+  by_revision_.erase({job.revision(), number});
+  job.set_revision(NewRevision(turn));
+  by_revision_.emplace(job.revision(), number);
 }
 
 void JobTable::Note(Turn& turn, v1::JobRecord& record, v1::Cause cause,
                     const std::string& message) {
   v1::Job& job = *record.mutable_job();
-  job.set_revision(NewRevision(turn));
+  const uint64_t number = *ParseJobId(job.job_id());
+  Renew(turn, number, job);
   v1::JobEvent event;
   event.set_revision(job.revision());
   event.set_job_id(job.job_id());
@@ -403,7 +426,7 @@ void JobTable::Note(Turn& turn, v1::JobRecord& record, v1::Cause cause,
   event.set_attempt(job.attempt());
   event.set_cause(cause);
   event.set_message(message);
-  Save(turn, *ParseJobId(job.job_id()), record, &event);
+  Save(turn, number, record, &event);
 }
 
 int64_t JobTable::NewRevision(Turn& turn) {
@@ -415,20 +438,39 @@ void JobTable::Save(Turn& turn, uint64_t number, const v1::JobRecord& record,
                     const v1::JobEvent* event) {
   turn.batch.PutJob(number, record);
   if (event != nullptr) turn.batch.PutEvent(number, *event);
-  if (watchers_.empty()) return;
-  turn.After([this, number, message = WatchMessageOf(record.job(), event)] {
-    for (auto& [id, watcher] : watchers_) {
-      if (watcher.filter.Wants(number)) watcher.tell(message);
+  const auto wants = [number](const auto& entry) { return entry.second.wants(number); };
+  if (std::none_of(watchers_.begin(), watchers_.end(), wants)) return;
+  turn.After([this, wants, message = WatchMessageOf(record.job(), event)] {
+    for (const auto& entry : watchers_) {
+      if (wants(entry)) entry.second.tell(message);
     }
   });
 }
 
+std::vector<uint64_t> JobTable::ChangedSince(const std::set<uint64_t>& jobs,
+                                             int64_t from_revision) const {
+  std::vector<uint64_t> changed;
+  if (jobs.empty()) {
+    for (auto it = by_revision_.lower_bound({from_revision + 1, 0}); it != by_revision_.end();
+         ++it) {
+      changed.push_back(it->second);
+    }
+    return changed;
+  }
+  for (const uint64_t number : jobs) {
+    const auto it = jobs_.find(number);
+    if (it != jobs_.end() && it->second.job().revision() > from_revision) {
+      changed.push_back(number);
+    }
+  }
+  return changed;
+}
+
 absl::StatusOr<std::vector<JobTable::WatchMessage>> JobTable::ChangesSince(
-    const WatchFilter& filter, int64_t from_revision) {
+    const std::set<uint64_t>& jobs, int64_t from_revision) {
   std::vector<WatchMessage> messages;
-  for (const auto& [number, record] : jobs_) {
-    const v1::Job& job = record.job();
-    if (!filter.Wants(number) || job.revision() <= from_revision) continue;
+  for (const uint64_t number : ChangedSince(jobs, from_revision)) {
+    const v1::Job& job = jobs_.at(number).job();
     if (from_revision == 0) {
       messages.push_back(WatchMessageOf(job, nullptr));
       continue;
@@ -449,8 +491,9 @@ absl::StatusOr<std::vector<JobTable::WatchMessage>> JobTable::ChangesSince(
   return messages;
 }
 
-int64_t JobTable::AddWatcher(WatchFilter filter, std::function<void(const WatchMessage&)> tell) {
-  watchers_.emplace(next_watcher_, Watcher{std::move(filter), std::move(tell)});
+int64_t JobTable::AddWatcher(std::function<bool(uint64_t job)> wants,
+                             std::function<void(const WatchMessage&)> tell) {
+  watchers_.emplace(next_watcher_, Watcher{std::move(wants), std::move(tell)});
   return next_watcher_++;
 }
 

@@ -37,12 +37,6 @@ class JobTable {
       std::function<void(Turn&, const v1::Job&, v1::JobState from, v1::JobState to)>;
   using WatchMessage = std::shared_ptr<const v1::WatchJobsResponse>;
 
-  // Which jobs a watcher wants; empty: all.
-  struct WatchFilter {
-    std::set<uint64_t> jobs;
-    bool Wants(uint64_t job) const { return jobs.empty() || jobs.contains(job); }
-  };
-
   explicit JobTable(storage::Store* store) : store_(store) {}
 
   // Reads everything from the store. Once, before anything else.
@@ -100,22 +94,29 @@ class JobTable {
   // A revision for a change that is not a job's.
   int64_t NewRevision(Turn& turn);
 
-  // Every change after `from_revision`, in order; with 0, the present state of the jobs. To be
-  // called as a read, in the same one as AddWatcher: then nothing is missed and nothing doubled.
-  absl::StatusOr<std::vector<WatchMessage>> ChangesSince(const WatchFilter& filter,
+  // Every change of `jobs` (empty: of all) after `from_revision`, in order; with 0, their present
+  // state. To be called as a read, in the same one as AddWatcher: then nothing is missed and
+  // nothing doubled. Costs what has changed since, and nothing for the jobs that have not.
+  absl::StatusOr<std::vector<WatchMessage>> ChangesSince(const std::set<uint64_t>& jobs,
                                                          int64_t from_revision);
-  // `tell` is called on the loop's thread for every durable change, until removed.
-  int64_t AddWatcher(WatchFilter filter, std::function<void(const WatchMessage&)> tell);
+  // `tell` is called on the loop's thread for every durable change of a job that it `wants`, until
+  // removed.
+  int64_t AddWatcher(std::function<bool(uint64_t job)> wants,
+                     std::function<void(const WatchMessage&)> tell);
   void RemoveWatcher(int64_t id);
 
  private:
   struct Watcher {
-    WatchFilter filter;
+    std::function<bool(uint64_t)> wants;
     std::function<void(const WatchMessage&)> tell;
   };
 
+  // Numbers of those of `jobs` (empty: of all) that have changed since.
+  std::vector<uint64_t> ChangedSince(const std::set<uint64_t>& jobs, int64_t from_revision) const;
   v1::SubmitPipelineResponse AnswerOf(const v1::RequestRecord& request);
   void Index(uint64_t number, const v1::JobRecord& record);
+  // Gives the job a revision of its own.
+  void Renew(Turn& turn, uint64_t number, v1::Job& job);
   void Save(Turn& turn, uint64_t number, const v1::JobRecord& record, const v1::JobEvent* event);
   Readiness ReadinessOf(const v1::Job& job) const;
   void Enqueue(uint64_t number);
@@ -133,11 +134,12 @@ class JobTable {
   uint64_t next_pipeline_ = 1;
   std::map<uint64_t, v1::JobRecord> jobs_;
   std::unordered_map<std::string, uint64_t> newest_by_name_;
-  std::set<uint64_t> live_;                       // not ended
-  std::set<uint64_t> queued_;                     // QUEUED
-  std::vector<uint64_t> queue_changes_;           // of queued_
-  std::set<uint64_t> arrays_;                     // arrays that have not ended
-  std::multimap<uint64_t, uint64_t> dependents_;  // job -> PENDING jobs that depend on it
+  std::set<std::pair<int64_t, uint64_t>> by_revision_;  // of their newest change: jobs
+  std::set<uint64_t> live_;                             // not ended
+  std::set<uint64_t> queued_;                           // QUEUED
+  std::vector<uint64_t> queue_changes_;                 // of queued_
+  std::set<uint64_t> arrays_;                           // arrays that have not ended
+  std::multimap<uint64_t, uint64_t> dependents_;        // job -> PENDING jobs that depend on it
   std::map<std::string, v1::RequestRecord> uncommitted_requests_;
   std::map<int64_t, Watcher> watchers_;
   int64_t next_watcher_ = 1;

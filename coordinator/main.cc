@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/lock_checks.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "coordinator/server.h"
@@ -35,6 +36,7 @@ sigset_t BlockSignals() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  moe::StopLookingForDeadlocks();
   moe::coordinator::Server::Options options;
   moe::LogOptions log = {.program = "moe-coordinator"};
   bool dump_metrics = false;

@@ -69,7 +69,7 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
       rpc_requests_(list_.Counter("moe_rpc_requests_total", "RPCs by method and status code.")),
       admitted_(list_.Counter("moe_rpc_admitted_total",
                               "RPCs that certificate, token and role allow, by method. Those that "
-                              "never come to moe_rpc_requests_total were too large or have not "
+                              "never come to moe_rpc_requests_total were above 32 MiB, or have not "
                               "come yet.")),
       handshake_failures_(list_.Counter(
           "moe_rpc_handshake_failures_total",

@@ -1,6 +1,7 @@
 #include "coordinator/queue_book.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace moe::coordinator {
@@ -143,11 +144,12 @@ void QueueBook::Mark(const std::set<uint64_t>& owed, const std::vector<WorkerSlo
 }
 
 bool QueueBook::IsNews(const WaitingJob& waiting) {
-  const Told now = {.code = waiting.code, .full_queue = waiting.full_queue};
-  // Of its turn there is one thing to say; of all else the sentence tells.
-  if (now.code == WaitCode::kTurn && told_[waiting.index] == now) return false;
-  told_[waiting.index] = now;
-  return true;
+  // Of its turn there is one thing to say, whoever comes first.
+  const bool is_turn = waiting.code == WaitCode::kTurn;
+  const Told now = {.code = waiting.code,
+                    .full_queue = waiting.full_queue,
+                    .sentence = is_turn ? 0 : std::hash<std::string>()(waiting.reason)};
+  return std::exchange(told_[waiting.index], now) != now;
 }
 
 }  // namespace moe::coordinator

@@ -2,6 +2,7 @@
 // queue costs what has changed, not what waits. Belongs to the loop's thread (coordinator/turn.h).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -68,6 +69,7 @@ class QueueBook {
   struct Told {
     WaitCode code = WaitCode::kNoWorker;
     int32_t full_queue = -1;
+    size_t sentence = 0;  // its hash: of so many jobs the sentence itself would be much to keep
     bool operator==(const Told&) const = default;
   };
 

@@ -32,6 +32,7 @@
 #include "coordinator/services/job_service.h"
 #include "coordinator/services/look_up.h"
 #include "coordinator/services/sampler_service.h"
+#include "coordinator/services/unary.h"
 #include "coordinator/services/worker_service.h"
 #include "coordinator/transport_watch.h"
 #include "coordinator/unreadable_requests.h"
@@ -39,7 +40,8 @@
 namespace moe::coordinator {
 namespace {
 
-constexpr int kMaxMessageBytes = 16 << 20;
+// Requests are refused from half of it on (services/unary.h); this is what gRPC itself takes.
+constexpr int kMaxMessageBytes = 2 * static_cast<int>(kMaxRequestBytes);
 // How long streams have to end by themselves at shutdown.
 constexpr int kShutdownMillis = 500;
 // How often queues, goodput and what time does to workers are exported.
@@ -222,6 +224,7 @@ class Server::Impl {
              .access = access_.get(),
              .audit = audit_.get(),
              .path_roots = &path_roots_,
+             .models = &models_,
              .clock = clock,
              .artefact_root = options_.artefact_root,
              .metrics_url = metrics_url_,
@@ -445,7 +448,7 @@ class Server::Impl {
         [this](const auto& context, const auto& method) { OnUnreadable(context, method); }));
     builder.experimental().SetInterceptorCreators(std::move(interceptors));
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    builder.SetMaxSendMessageSize(static_cast<int>(kMaxRequestBytes));
     // Two coordinators must not share a port, each getting half of the connections.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     // Idle watchers and workers may ask now and then whether the connection still lives.
@@ -485,6 +488,7 @@ class Server::Impl {
   std::unique_ptr<AuditJournal> audit_;
   std::shared_ptr<Access> access_;
   PathRoots path_roots_;
+  ModelFactsCache models_;
   Core core_;
   int64_t metrics_deadline_millis_ = 0;  // loop thread only
   int64_t sharing_deadline_millis_ = 0;  // likewise

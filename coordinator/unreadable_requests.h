@@ -1,6 +1,7 @@
 // Calls whose request cannot be read: not what the method takes, or broken off. gRPC answers them
-// itself (UNIMPLEMENTED), and no handler hears of them; this does. What is above the size limit is
-// refused before that, and only shows as admitted and never come (access.h).
+// itself (UNIMPLEMENTED), and no handler hears of them; this does. What is above gRPC's size limit
+// is refused before that, and only shows as admitted and never come (access.h); what is above ours,
+// which is lower, its handler refuses (services/unary.h).
 #pragma once
 
 #include <grpcpp/grpcpp.h>

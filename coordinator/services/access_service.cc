@@ -22,7 +22,7 @@ grpc::ServerUnaryReactor* AccessServiceImpl::CreateToken(grpc::CallbackServerCon
                                                          const v1::CreateTokenRequest* request,
                                                          v1::CreateTokenResponse* response) {
   return Change(
-      core_, context, "CreateToken", request->user(),
+      core_, context, "CreateToken", *request, request->user(),
       [this, request, response](Turn& turn, const Caller&, std::string* target) -> absl::Status {
         MOE_RETURN_IF_ERROR(CheckAsked(core_));
         MOE_ASSIGN_OR_RETURN(*response->mutable_token(), core_.access->Create(turn, *request));
@@ -34,20 +34,20 @@ grpc::ServerUnaryReactor* AccessServiceImpl::CreateToken(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* AccessServiceImpl::ListTokens(grpc::CallbackServerContext* context,
                                                         const v1::ListTokensRequest* request,
                                                         v1::ListTokensResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListTokens", reactor);
-  core_.queue->Read([this, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListTokens", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, response, finish = rpc.finish] {
     if (const absl::Status status = CheckAsked(core_); !status.ok()) return finish(status);
     for (v1::Token& token : core_.access->List()) *response->add_tokens() = std::move(token);
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* AccessServiceImpl::RevokeToken(grpc::CallbackServerContext* context,
                                                          const v1::RevokeTokenRequest* request,
                                                          v1::RevokeTokenResponse* response) {
-  return Change(core_, context, "RevokeToken", request->token_id(),
+  return Change(core_, context, "RevokeToken", *request, request->token_id(),
                 [this, request, response](Turn& turn, const Caller&, std::string*) -> absl::Status {
                   MOE_RETURN_IF_ERROR(CheckAsked(core_));
                   MOE_ASSIGN_OR_RETURN(*response->mutable_token(),

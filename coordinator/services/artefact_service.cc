@@ -11,9 +11,9 @@ namespace moe::coordinator {
 grpc::ServerUnaryReactor* ArtefactServiceImpl::GetArtefact(grpc::CallbackServerContext* context,
                                                            const v1::GetArtefactRequest* request,
                                                            v1::GetArtefactResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "GetArtefact", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "GetArtefact", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const v1::Artefact* artefact = core_.catalog->Find(request->artefact());
     if (artefact == nullptr) {
       return finish(NotFound("no artefact is called '{}'; list them with: moectl artefact list",
@@ -22,15 +22,15 @@ grpc::ServerUnaryReactor* ArtefactServiceImpl::GetArtefact(grpc::CallbackServerC
     *response->mutable_artefact() = *artefact;
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* ArtefactServiceImpl::ListArtefacts(
     grpc::CallbackServerContext* context, const v1::ListArtefactsRequest* request,
     v1::ListArtefactsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListArtefacts", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListArtefacts", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const int page_size = request->page_size() == 0 ? 100 : request->page_size();
     if (page_size < 1 || page_size > 1000) {
       return finish(InvalidArgument("page_size={} is out of range; use 1 to 1000", page_size));
@@ -47,7 +47,7 @@ grpc::ServerUnaryReactor* ArtefactServiceImpl::ListArtefacts(
     *response = core_.catalog->List(*request, page_size, before);
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 }  // namespace moe::coordinator

@@ -29,11 +29,12 @@ absl::Status List(const storage::Store& store, const v1::ListAuditEntriesRequest
 grpc::ServerUnaryReactor* AuditServiceImpl::ListAuditEntries(
     grpc::CallbackServerContext* context, const v1::ListAuditEntriesRequest* request,
     v1::ListAuditEntriesResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListAuditEntries", reactor);
-  core_.queue->Read(
-      [this, request, response, finish] { finish(List(*core_.store, *request, response)); });
-  return reactor;
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListAuditEntries", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
+    finish(List(*core_.store, *request, response));
+  });
+  return rpc.reactor;
 }
 
 }  // namespace moe::coordinator

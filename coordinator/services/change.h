@@ -19,19 +19,21 @@ namespace moe::coordinator {
 
 // `target`: what the request wants changed, as it says it; `change` may replace it by a better
 // name.
-inline grpc::ServerUnaryReactor* Change(
-    const Core& core, grpc::CallbackServerContext* context, const char* method, std::string target,
+template <typename Request>
+grpc::ServerUnaryReactor* Change(
+    const Core& core, grpc::CallbackServerContext* context, const char* method,
+    const Request& request, std::string target,
     std::function<absl::Status(Turn&, const Caller&, std::string* target)> change) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const UnaryRpc rpc = BeginUnary(core, context, method, request);
+  if (rpc.is_refused) return rpc.reactor;
   core.queue->Change([&core, caller = CallerOf(core, *context), method, target = std::move(target),
-                      finish = FinishUnary(core.metrics, method, reactor),
-                      change = std::move(change)](Turn& turn) {
+                      finish = rpc.finish, change = std::move(change)](Turn& turn) {
     std::string name = target;
     const absl::Status status = change(turn, caller, &name);
     core.audit->Record(turn, caller, method, name, status);
     turn.After([finish, status] { finish(status); });
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 }  // namespace moe::coordinator

@@ -15,23 +15,24 @@ namespace moe::coordinator {
 grpc::ServerUnaryReactor* ClusterServiceImpl::GetCoordinator(
     grpc::CallbackServerContext* context, const v1::GetCoordinatorRequest* request,
     v1::GetCoordinatorResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const UnaryRpc rpc = BeginUnary(core_, context, "GetCoordinator", *request);
+  if (rpc.is_refused) return rpc.reactor;
   response->set_version(kVersion);
   response->set_protocol_version(kProtocolVersions.newest);
   response->set_oldest_protocol_version(kProtocolVersions.oldest);
   response->set_artefact_root(core_.artefact_root);
   response->set_metrics_url(core_.metrics_url);
   *response->mutable_start_time() = ToTimestamp(core_.start_unix_millis);
-  FinishUnary(core_.metrics, "GetCoordinator", reactor)(absl::OkStatus());
-  return reactor;
+  rpc.finish(absl::OkStatus());
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::ListWorkers(grpc::CallbackServerContext* context,
                                                           const v1::ListWorkersRequest* request,
                                                           v1::ListWorkersResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListWorkers", reactor);
-  core_.queue->Read([this, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListWorkers", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, response, finish = rpc.finish] {
     *response = core_.workers->List(core_.clock->MonotonicMillis());
     core_.jobs->ForEachLive([&](const v1::JobRecord& record) {
       for (const std::string& avoided : record.job().avoided_worker_ids()) {
@@ -43,14 +44,14 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::ListWorkers(grpc::CallbackServerCo
     });
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::DrainWorker(grpc::CallbackServerContext* context,
                                                           const v1::DrainWorkerRequest* request,
                                                           v1::DrainWorkerResponse* response) {
   return Change(
-      core_, context, "DrainWorker", request->worker_id(),
+      core_, context, "DrainWorker", *request, request->worker_id(),
       [this, request, response](Turn& turn, const Caller& caller, std::string*) -> absl::Status {
         MOE_RETURN_IF_ERROR(
             core_.workers->Drain(turn, request->worker_id(), request->reason(), caller.user));
@@ -77,7 +78,7 @@ absl::Status ClusterServiceImpl::StopJobsOn(Turn& turn, const v1::DrainWorkerReq
 grpc::ServerUnaryReactor* ClusterServiceImpl::UndrainWorker(grpc::CallbackServerContext* context,
                                                             const v1::UndrainWorkerRequest* request,
                                                             v1::UndrainWorkerResponse* response) {
-  return Change(core_, context, "UndrainWorker", request->worker_id(),
+  return Change(core_, context, "UndrainWorker", *request, request->worker_id(),
                 [this, request, response](Turn& turn, const Caller&, std::string*) -> absl::Status {
                   MOE_RETURN_IF_ERROR(core_.workers->Undrain(turn, request->worker_id()));
                   *response->mutable_worker() =
@@ -90,15 +91,15 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::UndrainWorker(grpc::CallbackServer
 grpc::ServerUnaryReactor* ClusterServiceImpl::ListQueues(grpc::CallbackServerContext* context,
                                                          const v1::ListQueuesRequest* request,
                                                          v1::ListQueuesResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListQueues", reactor);
-  core_.queue->Read([this, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListQueues", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, response, finish = rpc.finish] {
     for (v1::Queue& queue : core_.supervisor->outlook().Queues(core_.clock->MonotonicMillis())) {
       *response->add_queues() = std::move(queue);
     }
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 }  // namespace moe::coordinator

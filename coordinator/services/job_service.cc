@@ -65,9 +65,10 @@ class Submission : public std::enable_shared_from_this<Submission> {
                     [](const v1::JobSpec& job) { return TrainSettings(job) != nullptr; })) {
       known.largest_slot = LargestSlot(*core_.workers, core_.clock->MonotonicMillis());
     }
-    core_.file_work->Post([self = shared_from_this(), facts = FilesFacts(std::move(known))] {
-      self->Validate(facts);
-    });
+    core_.file_work->Post(
+        [self = shared_from_this(), facts = std::make_shared<FilesFacts>(std::move(known))] {
+          self->Validate(*facts);
+        });
   }
 
   void Validate(const FilesFacts& facts) {
@@ -121,7 +122,7 @@ template <typename Request, typename Response, typename Apply>
 grpc::ServerUnaryReactor* ChangeJob(const Core& core, const char* method,
                                     grpc::CallbackServerContext* context, const Request* request,
                                     Response* response, Apply apply) {
-  return Change(core, context, method, request->job(),
+  return Change(core, context, method, *request, request->job(),
                 [&core, request, response, apply](Turn& turn, const Caller& caller,
                                                   std::string* target) -> absl::Status {
                   MOE_ASSIGN_OR_RETURN(v1::JobRecord * record,
@@ -140,43 +141,43 @@ grpc::ServerUnaryReactor* ChangeJob(const Core& core, const char* method,
 grpc::ServerUnaryReactor* JobServiceImpl::SubmitPipeline(grpc::CallbackServerContext* context,
                                                          const v1::SubmitPipelineRequest* request,
                                                          v1::SubmitPipelineResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, kSubmitPipeline, reactor);
+  const UnaryRpc rpc = BeginUnary(core_, context, kSubmitPipeline, *request);
+  if (rpc.is_refused) return rpc.reactor;
   if (!request->validate_only() &&
       (request->request_id().empty() || request->request_id().size() > kMaxRequestIdLength)) {
-    finish(InvalidArgument("request_id has {} characters; use 1 to {}, unique per submission",
-                           request->request_id().size(), kMaxRequestIdLength));
-    return reactor;
+    rpc.finish(InvalidArgument("request_id has {} characters; use 1 to {}, unique per submission",
+                               request->request_id().size(), kMaxRequestIdLength));
+    return rpc.reactor;
   }
-  std::make_shared<Submission>(core_, *request, response, CallerOf(core_, *context), finish)
+  std::make_shared<Submission>(core_, *request, response, CallerOf(core_, *context), rpc.finish)
       ->Start();
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::EstimatePipeline(
     grpc::CallbackServerContext* context, const v1::EstimatePipelineRequest* request,
     v1::EstimatePipelineResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  coordinator::EstimatePipeline(core_, *request, response,
-                                FinishUnary(core_.metrics, "EstimatePipeline", reactor));
-  return reactor;
+  const UnaryRpc rpc = BeginUnary(core_, context, "EstimatePipeline", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  coordinator::EstimatePipeline(core_, *request, response, rpc.finish);
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::PlanPipeline(grpc::CallbackServerContext* context,
                                                        const v1::PlanPipelineRequest* request,
                                                        v1::PlanPipelineResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  coordinator::PlanPipeline(core_, *request, CallerOf(core_, *context).user, response,
-                            FinishUnary(core_.metrics, "PlanPipeline", reactor));
-  return reactor;
+  const UnaryRpc rpc = BeginUnary(core_, context, "PlanPipeline", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  coordinator::PlanPipeline(core_, *request, CallerOf(core_, *context).user, response, rpc.finish);
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::GetGoodput(grpc::CallbackServerContext* context,
                                                      const v1::GetGoodputRequest* request,
                                                      v1::GetGoodputResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "GetGoodput", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "GetGoodput", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const int64_t now = core_.clock->MonotonicMillis();
     if (request->job().empty()) {
       *response = core_.supervisor->ledger().OfAll(now);
@@ -188,28 +189,28 @@ grpc::ServerUnaryReactor* JobServiceImpl::GetGoodput(grpc::CallbackServerContext
     if (goodput.ok()) *response = *std::move(goodput);
     finish(goodput.status());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::GetJob(grpc::CallbackServerContext* context,
                                                  const v1::GetJobRequest* request,
                                                  v1::GetJobResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "GetJob", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "GetJob", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto record = core_.jobs->FindByIdOrName(request->job());
     if (record.ok()) *response->mutable_job() = (*record)->job();
     finish(record.status());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::ListJobs(grpc::CallbackServerContext* context,
                                                    const v1::ListJobsRequest* request,
                                                    v1::ListJobsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListJobs", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListJobs", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto page_size = PageSize(request->page_size(), 100, 1000);
     if (!page_size.ok()) return finish(page_size.status());
     uint64_t before = std::numeric_limits<uint64_t>::max();
@@ -224,12 +225,12 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListJobs(grpc::CallbackServerContext* 
     *response = core_.jobs->List(*request, *page_size, before);
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
-grpc::ServerWriteReactor<v1::WatchJobsResponse>* JobServiceImpl::WatchJobs(
-    grpc::CallbackServerContext* context, const v1::WatchJobsRequest* request) {
-  return StartWatchStream(core_, CallerOf(core_, *context), *request);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* JobServiceImpl::WatchJobs(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return StartWatchStream(core_, &feed_, CallerOf(core_, *context), *request);
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::CancelJob(grpc::CallbackServerContext* context,
@@ -271,9 +272,9 @@ grpc::ServerUnaryReactor* JobServiceImpl::PreemptJob(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* JobServiceImpl::ExplainJob(grpc::CallbackServerContext* context,
                                                      const v1::ExplainJobRequest* request,
                                                      v1::ExplainJobResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ExplainJob", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ExplainJob", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto record = core_.jobs->FindByIdOrName(request->job());
     if (record.ok()) {
       *response = core_.supervisor->outlook().Explain(
@@ -281,20 +282,20 @@ grpc::ServerUnaryReactor* JobServiceImpl::ExplainJob(grpc::CallbackServerContext
     }
     finish(record.status());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerWriteReactor<v1::ReadLogsResponse>* JobServiceImpl::ReadLogs(
     grpc::CallbackServerContext* context, const v1::ReadLogsRequest* request) {
-  return StartLogStream(core_, *request);
+  return StartLogStream(core_, CallerOf(core_, *context), *request);
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::ListEvents(grpc::CallbackServerContext* context,
                                                      const v1::ListEventsRequest* request,
                                                      v1::ListEventsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListEvents", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListEvents", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto record = core_.jobs->FindByIdOrName(request->job());
     if (!record.ok()) return finish(record.status());
     const auto events = core_.store->ListEvents(*ParseJobId((*record)->job().job_id()), 0);
@@ -302,15 +303,15 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListEvents(grpc::CallbackServerContext
     response->mutable_events()->Add(events->begin(), events->end());
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* JobServiceImpl::ListSteps(grpc::CallbackServerContext* context,
                                                     const v1::ListStepsRequest* request,
                                                     v1::ListStepsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListSteps", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListSteps", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto page_size = PageSize(request->page_size(), 1000, 10000);
     if (!page_size.ok()) return finish(page_size.status());
     const auto record = core_.jobs->FindByIdOrName(request->job());
@@ -321,7 +322,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListSteps(grpc::CallbackServerContext*
     response->mutable_steps()->Add(steps->begin(), steps->end());
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 }  // namespace moe::coordinator

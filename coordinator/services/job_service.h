@@ -2,13 +2,16 @@
 #pragma once
 
 #include "coordinator/core.h"
+#include "coordinator/services/change_feed.h"
 #include "moe/v1/job_service.grpc.pb.h"
 
 namespace moe::coordinator {
 
-class JobServiceImpl final : public v1::JobService::CallbackService {
+// WatchJobs writes messages that are serialised already (watch_stream.cc).
+class JobServiceImpl final
+    : public v1::JobService::WithRawCallbackMethod_WatchJobs<v1::JobService::CallbackService> {
  public:
-  explicit JobServiceImpl(const Core& core) : core_(core) {}
+  explicit JobServiceImpl(const Core& core) : core_(core), feed_(core.jobs) {}
 
   grpc::ServerUnaryReactor* SubmitPipeline(grpc::CallbackServerContext* context,
                                            const v1::SubmitPipelineRequest* request,
@@ -28,8 +31,8 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
                                      const v1::ListJobsRequest* request,
                                      v1::ListJobsResponse* response) override;
-  grpc::ServerWriteReactor<v1::WatchJobsResponse>* WatchJobs(
-      grpc::CallbackServerContext* context, const v1::WatchJobsRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchJobs(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
                                       const v1::CancelJobRequest* request,
                                       v1::CancelJobResponse* response) override;
@@ -56,6 +59,7 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
 
  private:
   const Core core_;
+  ChangeFeed feed_;
 };
 
 }  // namespace moe::coordinator

@@ -21,8 +21,13 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
   LogStream(const Core& core, const v1::ReadLogsRequest& request)
       : core_(core), request_(request) {}
 
-  void Start() {
+  void Start(const Caller& caller) {
     self_ = shared_from_this();
+    if (const auto size = CheckRequestSize(request_.ByteSizeLong()); !size.ok()) {
+      core_.audit->Refuse(caller, "ReadLogs", "", size);
+      absl::MutexLock lock(&mutex_);
+      return FinishLocked(size);
+    }
     core_.queue->Read([weak = weak_from_this()] {
       if (const auto stream = weak.lock()) stream->Open();
     });
@@ -141,9 +146,10 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
 }  // namespace
 
 grpc::ServerWriteReactor<v1::ReadLogsResponse>* StartLogStream(const Core& core,
+                                                               const Caller& caller,
                                                                const v1::ReadLogsRequest& request) {
   auto stream = std::make_shared<LogStream>(core, request);
-  stream->Start();
+  stream->Start(caller);
   return stream.get();
 }
 

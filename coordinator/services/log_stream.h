@@ -10,6 +10,7 @@ namespace moe::coordinator {
 
 // Starts a stream that owns itself until gRPC is done with it.
 grpc::ServerWriteReactor<v1::ReadLogsResponse>* StartLogStream(const Core& core,
+                                                               const Caller& caller,
                                                                const v1::ReadLogsRequest& request);
 
 }  // namespace moe::coordinator

@@ -13,7 +13,8 @@ namespace moe::coordinator {
 // queues. On the loop's thread.
 template <typename Jobs>
 FilesFacts::Known LookUp(const Core& core, const Jobs& jobs) {
-  FilesFacts::Known known{.queues = *core.queue_tree, .roots = core.path_roots};
+  FilesFacts::Known known{
+      .queues = *core.queue_tree, .roots = core.path_roots, .models = core.models};
   const auto look_up_jobs = [&](const auto& ids) {
     for (const std::string& id : ids) {
       if (core.jobs->Find(id) != nullptr) known.job_ids.insert(id);

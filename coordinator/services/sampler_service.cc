@@ -26,13 +26,14 @@ const Journal& SamplerServiceImpl::JournalOf(const v1::JobRecord& record) const 
   return core_.sampler->JournalOf(*ParseJobId(record.job().job_id()));
 }
 
+template <typename Request>
 grpc::ServerUnaryReactor* SamplerServiceImpl::ChangeSampler(
-    grpc::CallbackServerContext* context, const char* method, const std::string& job,
+    grpc::CallbackServerContext* context, const char* method, const Request& request,
     std::function<absl::Status(Turn&, v1::JobRecord&, const std::string&)> change) {
-  return Change(core_, context, method, job,
-                [this, job, change = std::move(change)](Turn& turn, const Caller& caller,
-                                                        std::string* target) -> absl::Status {
-                  MOE_ASSIGN_OR_RETURN(v1::JobRecord * record, Find(job));
+  return Change(core_, context, method, request, request.job(),
+                [this, &request, change = std::move(change)](Turn& turn, const Caller& caller,
+                                                             std::string* target) -> absl::Status {
+                  MOE_ASSIGN_OR_RETURN(v1::JobRecord * record, Find(request.job()));
                   *target = record->job().job_id();
                   MOE_RETURN_IF_ERROR(CheckMayChange(core_, caller, record->job()));
                   return change(turn, *record, NameOf(caller));
@@ -42,9 +43,9 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::ChangeSampler(
 grpc::ServerUnaryReactor* SamplerServiceImpl::GetSampler(grpc::CallbackServerContext* context,
                                                          const v1::GetSamplerRequest* request,
                                                          v1::GetSamplerResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "GetSampler", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "GetSampler", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto record = Find(request->job());
     if (!record.ok()) return finish(record.status());
     const v1::DynamicMixture& spec = (*record)->job().spec().train().mixture().dynamic();
@@ -55,15 +56,15 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::GetSampler(grpc::CallbackServerCon
     if (!JournalOf(**record).empty()) *response->mutable_newest() = JournalOf(**record).back();
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::ListDecisions(grpc::CallbackServerContext* context,
                                                             const v1::ListDecisionsRequest* request,
                                                             v1::ListDecisionsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ListDecisions", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ListDecisions", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto record = Find(request->job());
     if (!record.ok()) return finish(record.status());
     response->set_job_id((*record)->job().job_id());
@@ -71,14 +72,14 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::ListDecisions(grpc::CallbackServer
     response->mutable_decisions()->Assign(journal.begin(), journal.end());
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::PinWeights(grpc::CallbackServerContext* context,
                                                          const v1::PinWeightsRequest* request,
                                                          v1::PinWeightsResponse* response) {
   return ChangeSampler(
-      context, "PinWeights", request->job(),
+      context, "PinWeights", *request,
       [this, request, response](Turn& turn, v1::JobRecord& record, const std::string& user) {
         const absl::Status status = core_.sampler->Pin(
             turn, record, user, {request->weights().begin(), request->weights().end()});
@@ -90,7 +91,7 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::PinWeights(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* SamplerServiceImpl::UnpinWeights(grpc::CallbackServerContext* context,
                                                            const v1::UnpinWeightsRequest* request,
                                                            v1::UnpinWeightsResponse* response) {
-  return ChangeSampler(context, "UnpinWeights", request->job(),
+  return ChangeSampler(context, "UnpinWeights", *request,
                        [this, response](Turn& turn, v1::JobRecord& record, const std::string&) {
                          const absl::Status status = core_.sampler->Unpin(turn, record);
                          *response->mutable_state() = record.sampler();
@@ -102,7 +103,7 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::RollBackWeights(
     grpc::CallbackServerContext* context, const v1::RollBackWeightsRequest* request,
     v1::RollBackWeightsResponse* response) {
   return ChangeSampler(
-      context, "RollBackWeights", request->job(),
+      context, "RollBackWeights", *request,
       [this, request, response](Turn& turn, v1::JobRecord& record, const std::string& user) {
         const absl::Status status = core_.sampler->RollBack(turn, record, user, request->version());
         *response->mutable_state() = record.sampler();
@@ -113,9 +114,9 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::RollBackWeights(
 grpc::ServerUnaryReactor* SamplerServiceImpl::ReplayDecisions(
     grpc::CallbackServerContext* context, const v1::ReplayDecisionsRequest* request,
     v1::ReplayDecisionsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Finish finish = FinishUnary(core_.metrics, "ReplayDecisions", reactor);
-  core_.queue->Read([this, request, response, finish] {
+  const UnaryRpc rpc = BeginUnary(core_, context, "ReplayDecisions", *request);
+  if (rpc.is_refused) return rpc.reactor;
+  core_.queue->Read([this, request, response, finish = rpc.finish] {
     const auto record = Find(request->job());
     if (!record.ok()) return finish(record.status());
     const Journal& journal = JournalOf(**record);
@@ -124,7 +125,7 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::ReplayDecisions(
     for (std::string& problem : Replay(journal)) response->add_mismatches(std::move(problem));
     finish(absl::OkStatus());
   });
-  return reactor;
+  return rpc.reactor;
 }
 
 }  // namespace moe::coordinator

@@ -37,9 +37,10 @@ class SamplerServiceImpl final : public v1::SamplerService::CallbackService {
   // The job, where its mixture is dynamic.
   absl::StatusOr<v1::JobRecord*> Find(const std::string& job) const;
   const Journal& JournalOf(const v1::JobRecord& record) const;
-  // Runs `change` on a job that the caller may change.
+  // Runs `change` on the job of the request, which the caller may change.
+  template <typename Request>
   grpc::ServerUnaryReactor* ChangeSampler(
-      grpc::CallbackServerContext* context, const char* method, const std::string& job,
+      grpc::CallbackServerContext* context, const char* method, const Request& request,
       std::function<absl::Status(Turn&, v1::JobRecord&, const std::string& user)> change);
 
   const Core core_;

@@ -4,43 +4,91 @@
 #include <memory>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
 #include "coordinator/services/unary.h"
+#include "moe/v1/job_service.grpc.pb.h"
 
 namespace moe::coordinator {
 namespace {
 
-// A client that is this many messages behind, beside those that it asked for when it came, is cut
-// off with the revision to go on from.
-constexpr size_t kMaxBehind = 10000;
+// Of a message with more than one change.
+constexpr size_t kMaxBatchBytes = size_t{64} << 10;
 
-// Messages come from the loop's thread, writes are driven by gRPC's threads. The stream stays alive
-// through `self_` until OnDone; the loop holds weak pointers.
-class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>,
+// Takes changes from the feed; writes are driven by the feed's thread, and gRPC's threads say when
+// they are done. The stream stays alive through `self_` until OnDone.
+//
+// What is written are bytes, which streams share: with a thousand of them the time would go into
+// serialising the same change a thousand times.
+class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                          public ChangeFeed::Follower,
                           public std::enable_shared_from_this<WatchStream> {
  public:
-  WatchStream(const Core& core, Caller caller, const v1::WatchJobsRequest& request)
-      : core_(core), caller_(std::move(caller)), request_(request) {}
+  WatchStream(const Core& core, ChangeFeed* feed, Caller caller)
+      : core_(core), feed_(feed), caller_(std::move(caller)) {}
 
-  void Start() {
+  void Start(grpc::ByteBuffer request) {
     self_ = shared_from_this();
+    absl::Status status = CheckRequestSize(request.Length());
+    if (status.ok() &&
+        !grpc::SerializationTraits<v1::WatchJobsRequest>::Deserialize(&request, &request_).ok()) {
+      status = InvalidArgument("the request is not what WatchJobs takes, or broke off");
+    }
+    if (!status.ok()) {
+      core_.audit->Refuse(caller_, "WatchJobs", "", status);
+      return End(status);
+    }
     core_.queue->Read([weak = weak_from_this()] {
       if (const auto stream = weak.lock()) stream->Subscribe();
     });
   }
+
+  // ChangeFeed::Follower
+
+  void Take(const std::shared_ptr<const WatchChange>& change) override {
+    if (change->ended) running_.erase(change->job);
+    absl::MutexLock lock(&mutex_);
+    if (finished_) return;
+    if (queue_.size() >= max_queued_) {
+      // What is being written comes before the status.
+      const absl::Status status =
+          ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
+                            queue_.size(), queue_.front()->revision - 1);
+      core_.audit->Refuse(caller_, "WatchJobs", "", status);
+      return FinishLocked(status);
+    }
+    queue_.push_back(change);
+    all_ended_ = request_.until_ended() && running_.empty();
+  }
+
+  size_t Serve() override {
+    absl::MutexLock lock(&mutex_);
+    const size_t waiting = queue_.size();
+    if (finished_ || writing_) return 0;
+    if (waiting > 0) {
+      const grpc::Slice bytes = JoinChanges(NextBatch());
+      outgoing_ = grpc::ByteBuffer(&bytes, 1);
+      writing_ = true;
+      StartWrite(&outgoing_);
+    } else if (all_ended_) {
+      FinishLocked(absl::OkStatus());
+    }
+    return waiting;
+  }
+
+  // gRPC
 
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mutex_);
     writing_ = false;
     if (!ok) {
       FinishLocked(Cancelled("the client has gone"));
-      return;
+    } else if (!queue_.empty() || all_ended_) {
+      feed_->CanServe(shared_from_this());
     }
-    queue_.pop_front();
-    Advance();
   }
 
   void OnCancel() override {
@@ -51,95 +99,73 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
   }
 
   void OnDone() override {
-    core_.queue->Read([jobs = core_.jobs, self = std::move(self_)] {
-      if (self->watcher_ != 0) jobs->RemoveWatcher(self->watcher_);
-    });
+    core_.queue->Read([feed = feed_, self = std::move(self_)] { feed->Unfollow(self); });
   }
 
  private:
   // On the loop's thread.
   void Subscribe() {
-    JobTable::WatchFilter filter;
+    std::set<uint64_t> jobs;
     for (const std::string& job_id : request_.job_ids()) {
       const v1::JobRecord* record = core_.jobs->Find(job_id);
-      if (record == nullptr) {
-        absl::MutexLock lock(&mutex_);
-        FinishLocked(NotFound("no job has the id '{}'", job_id));
-        return;
-      }
+      if (record == nullptr) return End(NotFound("no job has the id '{}'", job_id));
       const uint64_t number = *ParseJobId(job_id);
-      filter.jobs.insert(number);
+      jobs.insert(number);
       if (!IsEnded(record->job().state())) running_.insert(number);
     }
-    if (request_.until_ended() && filter.jobs.empty()) {
-      absl::MutexLock lock(&mutex_);
-      FinishLocked(
-          InvalidArgument("until_ended is set without job_ids; name the jobs to wait for"));
-      return;
+    if (request_.until_ended() && jobs.empty()) {
+      return End(InvalidArgument("until_ended is set without job_ids; name the jobs to wait for"));
     }
-    const auto changes = core_.jobs->ChangesSince(filter, request_.from_revision());
-    if (!changes.ok()) {
+    auto missed = core_.jobs->ChangesSince(jobs, request_.from_revision());
+    if (!missed.ok()) return End(missed.status());
+    {
       absl::MutexLock lock(&mutex_);
-      FinishLocked(changes.status());
-      return;
+      if (finished_) return;
+      max_queued_ = missed->size() + kMaxBehind;
+      all_ended_ = request_.until_ended() && running_.empty();
     }
-    watcher_ = core_.jobs->AddWatcher(filter, [weak = weak_from_this()](const auto& message) {
-      if (const auto stream = weak.lock()) stream->Tell(message);
-    });
-    absl::MutexLock lock(&mutex_);
-    queue_.insert(queue_.end(), changes->begin(), changes->end());
-    max_queued_ = queue_.size() + kMaxBehind;
-    all_ended_ = request_.until_ended() && running_.empty();
-    Advance();
+    feed_->Follow(shared_from_this(), jobs, *std::move(missed));
   }
 
-  // On the loop's thread.
-  void Tell(const JobTable::WatchMessage& message) {
-    if (IsEnded(message->job().state())) running_.erase(*ParseJobId(message->job().job_id()));
-    absl::MutexLock lock(&mutex_);
-    if (finished_) return;
-    if (queue_.size() >= max_queued_) {
-      // One that is being written comes before the status.
-      const int64_t sent = queue_.front()->job().revision() - (writing_ ? 0 : 1);
-      const absl::Status status =
-          ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
-                            queue_.size(), sent);
-      core_.audit->Refuse(caller_, "WatchJobs", "", status);
-      return FinishLocked(status);
-    }
-    queue_.push_back(message);
-    all_ended_ = request_.until_ended() && running_.empty();
-    Advance();
+  // As many changes as one message may have.
+  std::vector<std::shared_ptr<const WatchChange>> NextBatch()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::vector<std::shared_ptr<const WatchChange>> batch;
+    size_t size_bytes = 0;
+    do {
+      size_bytes += SizeInMore(*queue_.front());
+      batch.push_back(std::move(queue_.front()));
+      queue_.pop_front();
+    } while (request_.batch() && !queue_.empty() &&
+             size_bytes + SizeInMore(*queue_.front()) <= kMaxBatchBytes);
+    return batch;
   }
 
-  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (finished_ || writing_) return;
-    if (!queue_.empty()) {
-      writing_ = true;
-      StartWrite(queue_.front().get());  // stays in the queue until it is written
-    } else if (all_ended_) {
-      FinishLocked(absl::OkStatus());
-    }
+  void End(const absl::Status& status) {
+    absl::MutexLock lock(&mutex_);
+    FinishLocked(status);
   }
 
   void FinishLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (finished_) return;
     finished_ = true;
+    queue_.clear();
     core_.metrics->OnRpc("WatchJobs", CodeName(status));
     Finish(ToGrpc(status));
   }
 
   const Core& core_;
+  ChangeFeed* const feed_;
   const Caller caller_;
-  const v1::WatchJobsRequest request_;
+  v1::WatchJobsRequest request_;  // constant once started
   std::shared_ptr<WatchStream> self_;
 
-  // Loop thread only.
-  std::set<uint64_t> running_;
-  int64_t watcher_ = 0;
+  std::set<uint64_t>
+      running_;  // of job_ids; of the loop's thread until it follows, then the feed's
 
   absl::Mutex mutex_;
-  std::deque<JobTable::WatchMessage> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<const WatchChange>> queue_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer outgoing_ ABSL_GUARDED_BY(mutex_);  // gRPC's while `writing_`
   size_t max_queued_ ABSL_GUARDED_BY(mutex_) = 0;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
@@ -148,10 +174,11 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchJobsResponse>
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::WatchJobsResponse>* StartWatchStream(
-    const Core& core, Caller caller, const v1::WatchJobsRequest& request) {
-  auto stream = std::make_shared<WatchStream>(core, std::move(caller), request);
-  stream->Start();
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartWatchStream(const Core& core, ChangeFeed* feed,
+                                                             Caller caller,
+                                                             const grpc::ByteBuffer& request) {
+  auto stream = std::make_shared<WatchStream>(core, feed, std::move(caller));
+  stream->Start(request);
   return stream.get();
 }
 

@@ -5,12 +5,13 @@
 
 #include "coordinator/audit_journal.h"
 #include "coordinator/core.h"
-#include "moe/v1/job_service.pb.h"
+#include "coordinator/services/change_feed.h"
 
 namespace moe::coordinator {
 
-// Starts a stream that owns itself until gRPC is done with it.
-grpc::ServerWriteReactor<v1::WatchJobsResponse>* StartWatchStream(
-    const Core& core, Caller caller, const v1::WatchJobsRequest& request);
+// Starts a stream that owns itself until gRPC is done with it. `request`: a WatchJobsRequest.
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartWatchStream(const Core& core, ChangeFeed* feed,
+                                                             Caller caller,
+                                                             const grpc::ByteBuffer& request);
 
 }  // namespace moe::coordinator

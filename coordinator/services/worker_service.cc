@@ -74,6 +74,10 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
       End(absl::OkStatus());
       return;
     }
+    if (const absl::Status size = CheckRequestSize(incoming_.ByteSizeLong()); !size.ok()) {
+      core_.audit->Refuse(caller_, "Session", "", size);
+      return End(size);
+    }
     {
       absl::MutexLock lock(&mutex_);
       ++unhandled_;

@@ -45,6 +45,7 @@ class ChangeReader {
       if (!HasEnded(job.state())) open_.insert(job.job_id());
     }
     request_.set_until_ended(true);
+    request_.set_batch(true);
     options_.on_lost = [this] {
       Push({.message = fmt::format("lost the coordinator at {}: trying to reconnect",
                                    options_.client->endpoint())});
@@ -79,6 +80,16 @@ class ChangeReader {
     queue_.push_back(std::move(news));
   }
 
+  void Hear(const WatchJobsResponse& change) {
+    // One revision may change several jobs, and the connection may go between them; what comes
+    // twice is shown once.
+    request_.set_from_revision(std::max(request_.from_revision(), change.job().revision() - 1));
+    if (HasEnded(change.job().state())) open_.erase(change.job().job_id());
+    News news = {.change = change};
+    news.change.clear_more();  // heard by themselves
+    Push(std::move(news));
+  }
+
   void Run() {
     absl::Status status;
     do {
@@ -87,13 +98,9 @@ class ChangeReader {
           [this](grpc::ClientContext* context) {
             return options_.client->jobs().WatchJobs(context, request_);
           },
-          [this](const WatchJobsResponse& change) {
-            // One revision may change several jobs, and the connection may go between them; what
-            // comes twice is shown once.
-            request_.set_from_revision(
-                std::max(request_.from_revision(), change.job().revision() - 1));
-            if (HasEnded(change.job().state())) open_.erase(change.job().job_id());
-            Push({.change = change});
+          [this](const WatchJobsResponse& message) {
+            Hear(message);
+            for (const WatchJobsResponse& change : message.more()) Hear(change);
           });
       // A coordinator that shuts down may end the stream in peace.
     } while (status.ok() && !open_.empty() && !options_.interrupt->WaitFor(200));

@@ -17,13 +17,22 @@ void Batch::Put(Family family, std::string key, std::string value) {
   writes_.push_back({family, std::move(key), std::move(value), false});
 }
 
-void Batch::PutRevision(int64_t revision) {
-  Put(Family::kMeta, "revision", U64(static_cast<uint64_t>(revision)));
+void Batch::PutNumber(const std::string& key, uint64_t number) {
+  const auto [it, is_new] = numbers_.try_emplace(key, writes_.size());
+  if (is_new) {
+    Put(Family::kMeta, key, U64(number));
+  } else {
+    writes_[it->second].value = U64(number);
+  }
 }
-void Batch::PutNextJob(uint64_t number) { Put(Family::kMeta, "next_job", U64(number)); }
-void Batch::PutNextPipeline(uint64_t number) { Put(Family::kMeta, "next_pipeline", U64(number)); }
+
+void Batch::PutRevision(int64_t revision) {
+  PutNumber("revision", static_cast<uint64_t>(revision));
+}
+void Batch::PutNextJob(uint64_t number) { PutNumber("next_job", number); }
+void Batch::PutNextPipeline(uint64_t number) { PutNumber("next_pipeline", number); }
 void Batch::PutVersionCounter(const std::string& artefact_name, int32_t last_version) {
-  Put(Family::kMeta, VersionCounterKey(artefact_name), U64(static_cast<uint64_t>(last_version)));
+  PutNumber(VersionCounterKey(artefact_name), static_cast<uint64_t>(last_version));
 }
 
 void Batch::PutJob(uint64_t job, const v1::JobRecord& record) {

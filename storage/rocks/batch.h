@@ -1,7 +1,9 @@
 // Changes that become durable together or not at all.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -83,8 +85,11 @@ class Batch {
 
  private:
   void Put(Family family, std::string key, std::string value);
+  // A counter: written once, however often a group of changes moves it on.
+  void PutNumber(const std::string& key, uint64_t number);
 
   std::vector<Write> writes_;
+  std::map<std::string, size_t> numbers_;  // counters by key: indices into writes_
 };
 
 }  // namespace moe::storage

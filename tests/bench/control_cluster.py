@@ -31,9 +31,9 @@ class NoopCluster(Cluster):
         self.text.write_text("one line\n")
 
     def load(self, *words):
-        """Starts the load program; its standard output is a pipe."""
+        """Starts the load program; its standard input and output are pipes."""
         return subprocess.Popen([str(LOAD), f"127.0.0.1:{self.port}", *map(str, words)],
-                                stdout=subprocess.PIPE, text=True)
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def submit_load(self, clients, jobs, prefix):
         return self.load("submit", clients, jobs, prefix, self.tokenizer, self.text)

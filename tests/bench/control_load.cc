@@ -10,15 +10,22 @@
 //
 // `submit` prints "ack NAME JOB_ID SENT_UNIX_NS SECONDS" for every acknowledged job, at once and in
 // one write, so that a log of what was promised survives anything. A call that fails is sent again
-// with the same request id until the coordinator answers or the program is killed.
+// with the same request id until the coordinator answers or the program is killed. `watch` prints
+// "watching" when all streams are there, and after a line with a revision on its standard input
+// "told" when all have been told of every change up to it.
 #include <fmt/format.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -54,15 +61,18 @@ void Print(const std::string& line) {
 }
 
 // A connection of its own, not one shared between stubs of the same address.
-std::unique_ptr<v1::JobService::Stub> Connect(const std::string& endpoint, int number) {
+std::shared_ptr<grpc::Channel> Channel(const std::string& endpoint, int number) {
   grpc::ChannelArguments arguments;
   arguments.SetInt("moe.connection", number);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5'000);  // for one attempt to connect
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
-  return v1::JobService::NewStub(
-      grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments));
+  return grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments);
+}
+
+std::unique_ptr<v1::JobService::Stub> Connect(const std::string& endpoint, int number) {
+  return v1::JobService::NewStub(Channel(endpoint, number));
 }
 
 void SetDeadline(grpc::ClientContext& context) {
@@ -149,7 +159,8 @@ void List(const std::string& endpoint, int pages) {
   for (int i = 0; i < pages; ++i) {
     const auto start = SteadyClock::now();
     const v1::ListJobsResponse page = ListPage(*stub, 100, token);
-    Print(fmt::format("page {} {:.6f}\n", page.jobs_size(), SecondsSince(start)));
+    Print(
+        fmt::format("page {} {:.6f} {}\n", page.jobs_size(), SecondsSince(start), page.revision()));
     token = page.next_page_token();
   }
 }
@@ -190,39 +201,118 @@ void Await(const std::string& endpoint) {
   }
 }
 
+// What a message of a watch holds, without decoding what it says: a thousand watchers would each
+// decode on a machine of its own.
+struct Told {
+  int64_t changes = 0;
+  int64_t last_revision = 0;
+};
+
+Told LookAt(const grpc::ByteBuffer& message) {
+  grpc::Slice bytes;
+  if (!message.DumpToSingleSlice(&bytes).ok()) Fail("WatchJobs", grpc::Status::CANCELLED);
+  google::protobuf::io::CodedInputStream in(bytes.begin(), static_cast<int>(bytes.size()));
+  Told told = {.changes = 1};
+  const uint8_t* last = bytes.begin();
+  int last_size = static_cast<int>(bytes.size());
+  while (const uint32_t tag = in.ReadTag()) {
+    uint32_t size = 0;
+    in.ReadVarint32(&size);  // every field is a message
+    if (tag >> 3 == v1::WatchJobsResponse::kMoreFieldNumber) {
+      ++told.changes;
+      last = bytes.begin() + in.CurrentPosition();
+      last_size = static_cast<int>(size);
+    }
+    if (!in.Skip(static_cast<int>(size))) Fail("WatchJobs", grpc::Status::CANCELLED);
+  }
+  v1::WatchJobsResponse change;
+  if (!change.ParseFromArray(last, last_size)) Fail("WatchJobs", grpc::Status::CANCELLED);
+  told.last_revision = change.job().revision();
+  return told;
+}
+
+// One of many watchers of all jobs, driven by a completion queue.
+class WatchingStream {
+ public:
+  WatchingStream(grpc::GenericStub& stub, const v1::WatchJobsRequest& request,
+                 grpc::CompletionQueue* queue)
+      : revision_(request.from_revision()) {
+    const grpc::Slice bytes(request.SerializeAsString());
+    request_ = grpc::ByteBuffer(&bytes, 1);
+    call_ = stub.PrepareCall(&context_, "/moe.v1.JobService/WatchJobs", queue);
+    call_->StartCall(this);
+  }
+
+  // What was begun last is done.
+  void GoOn() {
+    switch (step_++) {
+      case 0:
+        return call_->WriteLast(request_, {}, this);
+      case 1:
+        break;
+      default:
+        // Every revision of this benchmark is a change of a job.
+        const Told told = LookAt(message_);
+        if (revision_ + told.changes != told.last_revision) {
+          Fail("WatchJobs", grpc::Status(grpc::StatusCode::DATA_LOSS, "changes are missing"));
+        }
+        revision_ = told.last_revision;
+    }
+    call_->Read(&message_, this);
+  }
+  bool started() const { return step_ > 1; }
+  int64_t revision() const { return revision_; }
+
+ private:
+  grpc::ClientContext context_;
+  grpc::ByteBuffer request_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+  grpc::ByteBuffer message_;
+  int64_t revision_;  // of the newest change that it was told of
+  int step_ = 0;
+};
+
 // STREAMS streams over a few connections, read by one thread: a thread each would measure threads.
+// The revision that all of them are to reach comes in a line of standard input.
 void Watch(const std::string& endpoint, int streams) {
-  struct Stream {
-    grpc::ClientContext context;
-    std::unique_ptr<grpc::ClientAsyncReader<v1::WatchJobsResponse>> reader;
-    v1::WatchJobsResponse change;
-    bool started = false;
-  };
   constexpr int kStreamsPerConnection = 50;
   grpc::CompletionQueue queue;
-  std::vector<std::unique_ptr<v1::JobService::Stub>> stubs;
-  std::vector<std::unique_ptr<Stream>> all;
+  std::vector<std::unique_ptr<grpc::GenericStub>> stubs;
+  std::vector<std::unique_ptr<WatchingStream>> all;
   v1::WatchJobsRequest request;
-  {
-    const auto stub = Connect(endpoint, -1);
-    request.set_from_revision(ListPage(*stub, 1, "").revision());
-  }
+  request.set_batch(true);
+  request.set_from_revision(ListPage(*Connect(endpoint, -1), 1, "").revision());
   for (int i = 0; i < streams; ++i) {
-    if (i % kStreamsPerConnection == 0) stubs.push_back(Connect(endpoint, i));
-    Stream& stream = *all.emplace_back(std::make_unique<Stream>());
-    stream.reader = stubs.back()->AsyncWatchJobs(&stream.context, request, &queue, &stream);
-  }
-  int started = 0;
-  void* tag = nullptr;
-  bool ok = false;
-  while (queue.Next(&tag, &ok)) {
-    Stream& stream = *static_cast<Stream*>(tag);
-    if (!ok) Fail("WatchJobs", grpc::Status(grpc::StatusCode::ABORTED, "a stream ended"));
-    if (!stream.started) {
-      stream.started = true;
-      if (++started == streams) Print("watching\n");
+    if (i % kStreamsPerConnection == 0) {
+      stubs.push_back(std::make_unique<grpc::GenericStub>(Channel(endpoint, i)));
     }
-    stream.reader->Read(&stream.change, &stream);
+    all.push_back(std::make_unique<WatchingStream>(*stubs.back(), request, &queue));
+  }
+  std::atomic<int64_t> wanted = std::numeric_limits<int64_t>::max();
+  std::thread input([&wanted] {
+    int64_t revision = 0;
+    if (std::scanf("%ld", &revision) == 1) wanted = revision;
+  });
+  input.detach();
+  bool said = false;
+  while (true) {
+    void* tag = nullptr;
+    bool ok = false;
+    const auto soon = std::chrono::system_clock::now() + std::chrono::milliseconds(10);
+    if (queue.AsyncNext(&tag, &ok, soon) == grpc::CompletionQueue::GOT_EVENT) {
+      if (!ok) Fail("WatchJobs", grpc::Status(grpc::StatusCode::ABORTED, "a stream ended"));
+      static_cast<WatchingStream*>(tag)->GoOn();
+      continue;
+    }
+    if (!said && std::all_of(all.begin(), all.end(), [](const auto& s) { return s->started(); })) {
+      said = true;
+      Print("watching\n");
+    }
+    if (std::all_of(all.begin(), all.end(),
+                    [&](const auto& s) { return s->revision() >= wanted; })) {
+      Print("told\n");
+      std::_Exit(0);
+    }
   }
 }
 

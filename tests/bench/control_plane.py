@@ -65,7 +65,7 @@ def measure_store(size):
         rest = size["jobs"] - size["acks_one"] - size["acks_many"]
         submit(cluster, size["clients"], rest, "rest")
 
-        pages = [float(seconds) for _, jobs, seconds in cluster.run_load("list", size["pages"])
+        pages = [float(seconds) for _, jobs, seconds, _ in cluster.run_load("list", size["pages"])
                  if int(jobs) == 100]
         result["list_p99_ms"] = 1e3 * percentile(pages, 99)
         scrapes = [scrape(cluster) for _ in range(10)]
@@ -77,6 +77,12 @@ def measure_store(size):
         try:
             assert watchers.stdout.readline() == "watching\n", "the watchers did not start"
             _, watched = submit(cluster, 1, size["submits"], "watched")
+            start = time.monotonic()
+            _, _, _, revision = cluster.run_load("list", 1)[0]
+            watchers.stdin.write(revision + "\n")
+            watchers.stdin.flush()
+            assert watchers.stdout.readline() == "told\n", "the watchers were not told everything"
+            result["all_told_seconds"] = time.monotonic() - start
         finally:
             watchers.kill()
             watchers.communicate()

@@ -140,18 +140,30 @@ class ForeignClientTest(unittest.TestCase):
             return False
         wait_for(code, f"token {made.token.token_id} to expire", timeout_s=30)
 
-    def test_oversized_message_is_refused_and_missing_in_the_counts(self):
+    def test_oversized_message_is_refused_counted_and_in_the_journal(self):
+        def counted():
+            return self.metric("moe_rpc_requests_total", method="GetJob", code="RESOURCE_EXHAUSTED")
+        before = counted()
+        self.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: self.call(
+            "JobService", "GetJob", self.admin, job="x" * (17 << 20)))
+        wait_for(lambda: counted() == before + 1, "the call to be counted")
+        entry = wait_for(lambda: self.journal(method="GetJob", code="RESOURCE_EXHAUSTED"), "the entry",
+                         every_s=0.5)[-1]
+        self.assertIn("the limit is 16777216", entry["message"])
+        self.assertEqual(entry["user"], "admin")
+        # What is below the limit comes through.
+        self.refused(grpc.StatusCode.NOT_FOUND, lambda: self.call(
+            "JobService", "GetJob", self.admin, job="x" * (15 << 20)))
+
+    def test_message_above_what_grpc_takes_is_refused_and_missing_in_the_counts(self):
         def missing():
             return (self.metric("moe_rpc_admitted_total", method="GetJob")
                     - self.metric("moe_rpc_requests_total", method="GetJob"))
         before = missing()
         for _ in range(3):
             self.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: self.call(
-                "JobService", "GetJob", self.admin, job="x" * (17 << 20)))
+                "JobService", "GetJob", self.admin, job="x" * (33 << 20)))
         wait_for(lambda: missing() == before + 3, "the counts to differ")
-        # What is below the limit comes through.
-        self.refused(grpc.StatusCode.NOT_FOUND, lambda: self.call(
-            "JobService", "GetJob", self.admin, job="x" * (15 << 20)))
 
     def test_request_that_is_no_request_is_counted_and_in_the_journal(self):
         def counted():

@@ -1,6 +1,10 @@
 // The coordinator as its clients meet it: the real server on loopback, real streams, a scripted
 // worker. Waits are for conditions, with a deadline that only a failure reaches.
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -255,6 +259,28 @@ class CoordinatorServiceTest : public ::testing::Test {
     EXPECT_TRUE(status.ok()) << status.error_message();
     return messages;
   }
+  // What becomes of a call with these bytes as its request.
+  grpc::Status Ask(const std::string& path, const std::string& request) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    grpc::GenericStub stub(Connect(server_->address()));
+    grpc::CompletionQueue queue;
+    const auto call = stub.PrepareCall(&context, path, &queue);
+    const auto wait = [&queue] {
+      void* tag = nullptr;
+      bool ok = false;
+      EXPECT_TRUE(queue.Next(&tag, &ok));
+    };
+    call->StartCall(nullptr);
+    wait();
+    const grpc::Slice bytes(request);
+    call->WriteLast(grpc::ByteBuffer(&bytes, 1), {}, nullptr);
+    wait();
+    grpc::Status status;
+    call->Finish(&status, nullptr);
+    wait();
+    return status;
+  }
   std::string ReadLog(const std::string& job, bool follow) {
     grpc::ClientContext context;
     SetDeadline(context);
@@ -447,6 +473,75 @@ TEST_F(CoordinatorServiceTest, Shutdown_EndsOpenStreams) {
   while (stream->Read(&message)) {
   }
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(CoordinatorServiceTest, Watch_InBatches_TellsTheSameInFewerMessages) {
+  v1::SubmitPipelineRequest many = Pipeline("many");
+  for (int i = 1; i < 1000; ++i) {
+    *many.add_jobs() = many.jobs(0);
+    many.mutable_jobs(i)->set_name(fmt::format("corpus-{}", i));
+  }
+  v1::SubmitPipelineResponse submitted;
+  ASSERT_TRUE(Submit(many, &submitted).ok());
+  // The bytes of every change, as of a message of its own, and how many messages there were.
+  const auto watch = [&](bool batch) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::WatchJobsRequest request;
+    request.set_batch(batch);
+    auto stream = jobs_->WatchJobs(&context, request);
+    std::vector<std::string> changes;
+    int messages = 0;
+    v1::WatchJobsResponse message;
+    while (changes.size() < 1000 && stream->Read(&message)) {
+      ++messages;
+      v1::WatchJobsResponse first = message;
+      first.clear_more();
+      changes.push_back(first.SerializeAsString());
+      for (const auto& more : message.more()) changes.push_back(more.SerializeAsString());
+    }
+    context.TryCancel();
+    return std::pair(changes, messages);
+  };
+  const auto [one_by_one, messages] = watch(false);
+  const auto [batched, fewer_messages] = watch(true);
+  EXPECT_EQ(one_by_one.size(), 1000u);
+  EXPECT_EQ(messages, 1000);
+  EXPECT_EQ(batched, one_by_one);
+  EXPECT_LT(fewer_messages, 100);
+}
+
+TEST_F(CoordinatorServiceTest, Watch_RequestThatIsNone_IsRefused) {
+  const grpc::Status status = Ask("/moe.v1.JobService/WatchJobs", std::string(40, '\xff'));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("not what WatchJobs takes"));
+}
+
+TEST_F(CoordinatorServiceTest, RequestAboveTheLimit_OfAnyRpc_IsRefused) {
+  // A field that no request knows: 2047, of that many bytes.
+  std::string request;
+  {
+    google::protobuf::io::StringOutputStream stream(&request);
+    google::protobuf::io::CodedOutputStream output(&stream);
+    output.WriteTag(2047 << 3 | 2);
+    output.WriteVarint32(17 << 20);
+  }
+  request.resize(request.size() + (17 << 20));
+  int methods = 0;
+  for (const char* service :
+       {"Job", "Artefact", "Cluster", "Sampler", "Access", "Audit", "Worker"}) {
+    const std::string name = fmt::format("moe.v1.{}Service", service);
+    const auto* descriptor =
+        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
+    ASSERT_NE(descriptor, nullptr) << name;
+    for (int i = 0; i < descriptor->method_count(); ++i, ++methods) {
+      const std::string path = fmt::format("/{}/{}", name, descriptor->method(i)->name());
+      const grpc::Status status = Ask(path, request);
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << path;
+      EXPECT_THAT(status.error_message(), HasSubstr("the limit is 16777216")) << path;
+    }
+  }
+  EXPECT_GT(methods, 25);
 }
 
 TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn) {

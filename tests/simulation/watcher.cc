@@ -24,7 +24,8 @@ void Watcher::Connect() {
     } else {
       for (const auto& message : *missed) Hear(message);
     }
-    core.jobs->AddWatcher({}, [this](const auto& message) { Hear(message); });
+    core.jobs->AddWatcher([](uint64_t) { return true; },
+                          [this](const auto& message) { Hear(message); });
   });
 }
 

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 
+#include "common/lock_checks.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "worker/daemon/daemon.h"
@@ -38,6 +39,7 @@ int Fail(const absl::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  moe::StopLookingForDeadlocks();
   moe::worker::DaemonOptions options;
   moe::LogOptions log{.program = "moe-worker"};
   options.bin_dir = OwnFolder();

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <google/protobuf/util/json_util.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,8 @@
 namespace moe::worker {
 namespace {
 
+constexpr size_t kReadBytes = size_t{64} << 10;
+
 // Opens `path` into `file` unless it is open. False where there is no file yet.
 absl::StatusOr<bool> OpenIfExists(const std::string& path, FileDescriptor& file) {
   if (file.valid()) return true;
@@ -23,14 +26,20 @@ absl::StatusOr<bool> OpenIfExists(const std::string& path, FileDescriptor& file)
   return ErrnoStatus(errno, "cannot open " + path);
 }
 
-// Reads up to `size` bytes at `offset`; fewer only at the end.
-absl::StatusOr<size_t> ReadAt(const FileDescriptor& file, const std::string& path, int64_t offset,
-                              char* data, size_t size) {
+// What the file has from `offset` on, at most `max_bytes`. Asks for its size first: mostly there is
+// nothing new, and then nothing is set aside for it.
+absl::StatusOr<std::string> ReadFrom(const FileDescriptor& file, const std::string& path,
+                                     int64_t offset, size_t max_bytes) {
+  struct stat info;
+  if (::fstat(file.get(), &info) != 0) return ErrnoStatus(errno, "cannot read " + path);
+  if (info.st_size <= offset) return std::string();
+  std::string bytes(std::min(max_bytes, static_cast<size_t>(info.st_size - offset)), '\0');
   for (;;) {
-    const ssize_t n = ::pread(file.get(), data, size, offset);
+    const ssize_t n = ::pread(file.get(), bytes.data(), bytes.size(), offset);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus(errno, "cannot read " + path);
-    return static_cast<size_t>(n);
+    bytes.resize(static_cast<size_t>(n));
+    return bytes;
   }
 }
 
@@ -55,15 +64,13 @@ absl::StatusOr<std::vector<v1::RankReport>> ReportRelay::Read(size_t max_bytes) 
   if (!exists) return reports;
 
   LineBuffer lines(kMaxRunLineBytes);
-  std::string buffer(size_t{1} << 16, '\0');
   int64_t read_offset = next_offset_;
   size_t batch_bytes = 0;
   while (batch_bytes < max_bytes) {
-    MOE_ASSIGN_OR_RETURN(const size_t n,
-                         ReadAt(file_, path_, read_offset, buffer.data(), buffer.size()));
-    if (n == 0) break;
-    read_offset += static_cast<int64_t>(n);
-    lines.Append(buffer.data(), n);
+    MOE_ASSIGN_OR_RETURN(const std::string bytes, ReadFrom(file_, path_, read_offset, kReadBytes));
+    if (bytes.empty()) break;
+    read_offset += static_cast<int64_t>(bytes.size());
+    lines.Append(bytes.data(), bytes.size());
     std::string line;
     while (batch_bytes < max_bytes && lines.Next(&line)) {
       if (next_seq_ > skip_through_seq_) {
@@ -116,11 +123,8 @@ absl::StatusOr<LogRelay::Chunk> LogRelay::Read(size_t max_bytes) {
   Chunk chunk{.offset = next_offset_, .data = ""};
   MOE_ASSIGN_OR_RETURN(const bool exists, OpenIfExists(path_, file_));
   if (!exists) return chunk;
-  chunk.data.resize(max_bytes);
-  MOE_ASSIGN_OR_RETURN(const size_t n,
-                       ReadAt(file_, path_, next_offset_, chunk.data.data(), max_bytes));
-  chunk.data.resize(n);
-  next_offset_ += static_cast<int64_t>(n);
+  MOE_ASSIGN_OR_RETURN(chunk.data, ReadFrom(file_, path_, next_offset_, max_bytes));
+  next_offset_ += static_cast<int64_t>(chunk.data.size());
   return chunk;
 }
 

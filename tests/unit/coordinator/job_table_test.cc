@@ -78,7 +78,8 @@ TEST_F(JobTableTest, List_PagesThroughAllJobsNewestFirst) {
 // The rule of WatchJobs: replay then follow, and each revision is seen once.
 TEST_F(JobTableTest, Watch_FromAnyRevision_SeesEveryLaterChangeOnce) {
   std::vector<int64_t> all;
-  jobs_->AddWatcher({}, [&](const auto& message) { all.push_back(message->job().revision()); });
+  jobs_->AddWatcher([](uint64_t) { return true; },
+                    [&](const auto& message) { all.push_back(message->job().revision()); });
   ASSERT_TRUE(Submit({PrepareJob("a"), ConstructJob("b")}, "wish-1").ok());
   Connect("w1", 1);
   RankOutbox rank{.worker = "w1", .job = "j1"};

@@ -69,10 +69,11 @@ class QueueBookTest : public ::testing::Test {
     std::sort(numbers.begin(), numbers.end());
     return numbers;
   }
-  bool IsNews(size_t index, WaitCode code, int32_t full_queue = -1) {
+  bool IsNews(size_t index, WaitCode code, int32_t full_queue = -1,
+              const std::string& sentence = "waits") {
     return book_->IsNews({.job_id = queue_[index].job_id,
                           .index = index,
-                          .reason = "",
+                          .reason = sentence,
                           .code = code,
                           .full_queue = full_queue});
   }
@@ -146,7 +147,9 @@ TEST_F(QueueBookTest, IsNews_OncePerStateOfTheQueue) {
   EXPECT_FALSE(IsNews(1, WaitCode::kTurn));
   EXPECT_TRUE(IsNews(1, WaitCode::kTurn, /*full_queue=*/0));
   EXPECT_TRUE(IsNews(1, WaitCode::kNoRoom));
-  EXPECT_TRUE(IsNews(1, WaitCode::kNoRoom)) << "its sentence may be another";
+  EXPECT_FALSE(IsNews(1, WaitCode::kNoRoom));
+  EXPECT_TRUE(IsNews(1, WaitCode::kNoRoom, /*full_queue=*/-1, "waits for 2 slots"));
+  EXPECT_FALSE(IsNews(1, WaitCode::kNoRoom, /*full_queue=*/-1, "waits for 2 slots"));
   EXPECT_TRUE(IsNews(1, WaitCode::kTurn));
   Place(1);
   Update();

@@ -363,6 +363,19 @@ TEST_F(ProgramTest, Watch_InAPipe_PrintsALinePerChangeAndSucceeds) {
   EXPECT_TRUE(service().watched.at(0).until_ended());
 }
 
+TEST_F(ProgramTest, Watch_ManyChangesInOneMessage_AreShownAsIfEachHadItsOwn) {
+  service().jobs = {MakeJob("j1", "t", JOB_STATE_RUNNING)};
+  auto together = MakeChange(MakeJob("j1", "t", moe::v1::JOB_STATE_STARTING, 2), "placed");
+  *together.add_more() = MakeChange(MakeJob("j1", "t", JOB_STATE_RUNNING, 3), "up");
+  *together.add_more() = MakeChange(MakeJob("j1", "t", JOB_STATE_SUCCEEDED, 4), "ok");
+  service().watches = {{.changes = {together}}};
+  EXPECT_EQ(Run({"job", "watch", "t"}), ExitCode::kDone);
+  EXPECT_THAT(out(), HasSubstr(" j1 t STARTING: placed\n"));
+  EXPECT_THAT(out(), HasSubstr(" j1 t RUNNING: up\n"));
+  EXPECT_THAT(out(), HasSubstr(" j1 t SUCCEEDED: ok\n"));
+  EXPECT_TRUE(service().watched.at(0).batch());
+}
+
 TEST_F(ProgramTest, Watch_JobFails_IsExitCode5WithTheReason) {
   service().jobs = {MakeJob("j1", "t", JOB_STATE_RUNNING)};
   auto failed = MakeJob("j1", "t", JOB_STATE_FAILED, 2);

@@ -1,0 +1,106 @@
+// Tells those who follow jobs what has changed: on a thread of its own, so that no request waits
+// until everybody is told, and with pauses, so that requests find the machine free. What comes
+// meanwhile goes out together.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "coordinator/job_table.h"
+#include "coordinator/services/watch_change.h"
+
+namespace moe::coordinator {
+
+// Changes that may wait for a follower, beside those that it asked for when it came.
+inline constexpr size_t kMaxBehind = 10'000;
+
+// How long the feed rests after it has `worked`, where a follower had `behind` changes to be told:
+// four times as long, and the less the nearer that one is to being cut off.
+inline std::chrono::nanoseconds RestAfter(std::chrono::nanoseconds worked, size_t behind) {
+  constexpr int64_t kTimes = 4;
+  const auto left = static_cast<int64_t>(kMaxBehind - std::min(behind, kMaxBehind));
+  return worked * kTimes * left / static_cast<int64_t>(kMaxBehind);
+}
+
+class ChangeFeed {
+ public:
+  // Called on the feed's thread.
+  class Follower {
+   public:
+    virtual ~Follower() = default;
+    virtual void Take(const std::shared_ptr<const WatchChange>& change) = 0;
+    // Sends what is to be told, as much as fits into one message, unless one is on its way: then
+    // CanServe follows. Returns how many changes there were to be told.
+    virtual size_t Serve() = 0;
+
+   private:
+    friend class ChangeFeed;
+    bool is_due_ = false;
+  };
+
+  // `jobs` must outlive it.
+  explicit ChangeFeed(JobTable* jobs);
+  ~ChangeFeed();
+  ChangeFeed(const ChangeFeed&) = delete;
+  ChangeFeed& operator=(const ChangeFeed&) = delete;
+
+  // `follower` takes `missed` and then every change of `jobs` (empty: of all). On the loop's
+  // thread, in the read that took `missed` from JobTable::ChangesSince.
+  void Follow(const std::shared_ptr<Follower>& follower, const std::set<uint64_t>& jobs,
+              std::vector<JobTable::WatchMessage> missed);
+  // On the loop's thread.
+  void Unfollow(const std::shared_ptr<Follower>& follower);
+  // From any thread: what the follower was sent has gone.
+  void CanServe(const std::shared_ptr<Follower>& follower);
+
+ private:
+  using Followers = std::set<std::shared_ptr<Follower>>;
+
+  // On the loop's thread.
+  bool Wants(uint64_t job) const { return num_of_all_ > 0 || wanted_.contains(job); }
+
+  void Post(std::function<void()> work);
+  void Run();
+  // For work, unless somebody is due. False at the end.
+  bool Wait(std::vector<std::function<void()>>* work);
+  void Rest(std::chrono::nanoseconds time);
+
+  // On the feed's thread.
+  void Distribute(const JobTable::WatchMessage& message);
+  void Give(const std::shared_ptr<Follower>& follower,
+            const std::shared_ptr<const WatchChange>& change);
+  void MakeDue(const std::shared_ptr<Follower>& follower);
+  // Until `end`; the most that one of them had to be told.
+  size_t ServeDue(std::chrono::steady_clock::time_point end);
+
+  // Of the loop's thread.
+  JobTable* const jobs_;
+  std::map<std::shared_ptr<Follower>, std::set<uint64_t>> wishes_;
+  int num_of_all_ = 0;              // followers of all jobs
+  std::multiset<uint64_t> wanted_;  // by the others
+  int64_t watcher_ = 0;             // in jobs_; 0: none
+
+  // Of the feed's thread.
+  Followers of_all_;
+  std::unordered_map<uint64_t, Followers> of_job_;
+  std::deque<std::shared_ptr<Follower>> due_;
+
+  absl::Mutex mutex_;
+  std::vector<std::function<void()>> work_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace moe::coordinator
