@@ -31,7 +31,7 @@ absl::StatusOr<ExitCode> Show(const absl::StatusOr<Response>& response,
   return ExitCode::kDone;
 }
 
-absl::StatusOr<ExitCode> List(const std::string& output, const CommandContext& context) {
+absl::StatusOr<ExitCode> ListQueues(const std::string& output, const CommandContext& context) {
   MOE_ASSIGN_OR_RETURN(CoordinatorClient client, context.Connect());
   return Show(client.ListQueues(), output, context,
               [&](const auto& queues) { return RenderQueueTable(queues, context.TableLayout()); });
@@ -74,8 +74,9 @@ void AddQueueCommands(CLI::App& root, CommandContext& context) {
       "quota others may borrow, WANTED the slots that its queued jobs ask for, USAGE slot-hours "
       "of\n"
       "late. The coordinator reads the queues from the file given with --queues.");
-  list->callback(
-      [output, &context] { context.run = [output, &context] { return List(*output, context); }; });
+  list->callback([output, &context] {
+    context.run = [output, &context] { return ListQueues(*output, context); };
+  });
 }
 
 void AddPlanCommand(CLI::App& root, CommandContext& context) {
