@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 
 #include "common/status.h"
@@ -58,7 +59,9 @@ void CheckCalibration(Checker& check, const Inputs& inputs, const ThingFacts& mo
   CheckVocabulary(check, "calibrate.dataset", model, dataset);
   if (!calibrate.has_tokens()) calibrate.set_tokens(kDefaultCalibrationTokens);
   if (!calibrate.has_shared_experts()) {
-    calibrate.set_shared_experts(method.has_shared ? 0 : spec.top_k() / 2);
+    // The gate learns from the scores of at least two.
+    calibrate.set_shared_experts(method.has_shared ? 0
+                                                   : std::max(spec.top_k() / 2, spec.top_k() - 2));
   }
   if (!calibrate.has_compensate()) calibrate.set_compensate(true);
   if (!calibrate.has_fit_experts()) calibrate.set_fit_experts(false);

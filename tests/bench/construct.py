@@ -164,7 +164,7 @@ def main():
         write_s = raw_write_seconds(pathlib.Path(name) / "raw", size)
         (pathlib.Path(name) / "cluster").mkdir()
         with Cluster(root=pathlib.Path(name) / "cluster") as cluster:
-            cluster.start()
+            cluster.start(threads_per_slot=0)
             cluster.submit(f"""pipeline: bench
 jobs:
   - name: construct

@@ -1,6 +1,5 @@
 #include "worker/construction/calibrate.h"
 
-#include <ATen/ops/argsort.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/mm.h>
 
@@ -9,14 +8,16 @@
 #include <utility>
 
 #include "common/check.h"
+#include "worker/construction/predictive_neurons.h"
 #include "worker/construction/residual_stream.h"
+#include "worker/construction/rows.h"
 
 namespace moe::construction {
 namespace {
 
-// Of the sample, for the losses that tell layers apart: their differences are tenths of a nat and
-// more.
-constexpr int64_t kSensitivityTokens = 1024;
+// Of the sample, for the losses that tell layers apart. The third and the tenth differ by
+// hundredths of a nat, and by other ones from domain to domain.
+constexpr int64_t kSensitivityTokens = 2048;
 // An mlp gate that begins as a linear one: tanh(s x) / s is x within 2 % for the logits that
 // FitLayer gives.
 constexpr double kTanhShrink = 0.1;
@@ -89,24 +90,32 @@ class Calibrator {
       result_.dense_loss = stream.MeanLoss();
       return true;
     }
-    const int64_t S = tokens_BS_.size(1);
-    const int64_t samples = std::clamp<int64_t>(kSensitivityTokens / S, 1, tokens_BS_.size(0));
+    const std::vector<int64_t> probed = ProbedSamples();
     for (int64_t i = 0; i < num_layers(); ++i) {
       const at::Tensor x_Td = stream.Attend(i);
       if (!layer(i).stays_dense) {
-        const at::Tensor y_Td = Fit(i, x_Td).y_Td.narrow(0, 0, samples * S);
-        layer(i).sensitivity = LossWith(dense_, stream.First(samples), i, y_Td);
+        const at::Tensor y_Td = SamplesOf(Fit(i, x_Td).y_Td, tokens_BS_.size(0), probed);
+        layer(i).sensitivity = LossWith(dense_, stream.Some(probed), i, y_Td);
       }
       stream.Add(dense_.Output(i, x_Td));
       if (!Progress()) return false;
     }
     result_.dense_loss = stream.MeanLoss();
-    const double probe_loss = stream.First(samples).MeanLoss();
+    const double probe_loss = stream.Some(probed).MeanLoss();
     for (CalibratedLayer& each : result_.layers) {
       if (!each.stays_dense) each.sensitivity -= probe_loss;
     }
     KeepMostSensitive();
     return true;
+  }
+
+  // Spread over the sample, and so over its domains.
+  std::vector<int64_t> ProbedSamples() const {
+    const int64_t B = tokens_BS_.size(0);
+    const int64_t count = std::clamp<int64_t>(kSensitivityTokens / tokens_BS_.size(1), 1, B);
+    std::vector<int64_t> probed(count);
+    for (int64_t i = 0; i < count; ++i) probed[i] = (2 * i + 1) * B / (2 * count);
+    return probed;
   }
 
   void KeepMostSensitive() {
@@ -181,24 +190,20 @@ int64_t NumDenseLayers(double active_ffn_share, double mixture_share, int64_t nu
   return std::clamp<int64_t>(layers, 0, num_layers - 1);
 }
 
-std::vector<Neurons> ImportantNeurons(const artefacts::ModelConfig& dense_config,
-                                      const at::Tensor& dense_parameters,
-                                      const at::Tensor& tokens_BS, int64_t count) {
-  std::vector<Neurons> important(dense_config.num_layers);
-  if (count == 0) return important;
+std::vector<Neurons> NeuronsToShare(const artefacts::ModelConfig& dense_config,
+                                    const at::Tensor& dense_parameters, const at::Tensor& tokens_BS,
+                                    int64_t count) {
+  std::vector<Neurons> shared(dense_config.num_layers);
+  if (count == 0) return shared;
   const DenseModel dense(dense_config, dense_parameters, tokens_BS.size(1));
   ResidualStream stream(dense, tokens_BS);
   for (int64_t i = 0; i < dense_config.num_layers; ++i) {
     const at::Tensor h_TI = dense.Neurons(i, stream.Attend(i));
-    const at::Tensor down_dI = dense.LayerWeight(i, "down");
-    const at::Tensor order =
-        NeuronImportance(h_TI, down_dI).argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
-    const int64_t* by_importance = order.const_data_ptr<int64_t>();
-    important[i].assign(by_importance, by_importance + count);
-    std::sort(important[i].begin(), important[i].end());
-    stream.Add(at::mm(h_TI, down_dI.t()));
+    const at::Tensor y_Td = at::mm(h_TI, dense.LayerWeight(i, "down").t());
+    shared[i] = PredictiveNeurons(h_TI, y_Td, count);
+    stream.Add(y_Td);
   }
-  return important;
+  return shared;
 }
 
 CalibratedModel Calibrate(const artefacts::ModelConfig& dense_config,

@@ -50,11 +50,11 @@ struct CalibratedModel {
   double loss = 0;        // of the mixture, on the sample
 };
 
-// The `count` neurons of each layer that add most to its output, ascending: to be shared. One pass
+// The `count` neurons of each layer that predict its output best, ascending: to be shared. One pass
 // of the sample, tokens_BS, int64, through the dense model; count 0 costs nothing.
-std::vector<Neurons> ImportantNeurons(const artefacts::ModelConfig& dense,
-                                      const at::Tensor& dense_parameters,
-                                      const at::Tensor& tokens_BS, int64_t count);
+std::vector<Neurons> NeuronsToShare(const artefacts::ModelConfig& dense,
+                                    const at::Tensor& dense_parameters, const at::Tensor& tokens_BS,
+                                    int64_t count);
 
 // Fits the experts of `partition`, all layers of which have equally many of equal size. `progress`
 // is called with steps done and all steps, and may return false to stop; then the result has no

@@ -161,10 +161,6 @@ void FitExperts(const FitOptions& options, const DenseFfn& dense, const LayerPar
 
 }  // namespace
 
-at::Tensor NeuronImportance(const at::Tensor& h_TI, const at::Tensor& down_dI) {
-  return h_TI.abs().mean(0) * at::linalg_vector_norm(down_dI, 2, at::IntArrayRef{0});
-}
-
 FittedLayer FitLayer(const FitOptions& options, const DenseFfn& dense,
                      const LayerPartition& partition) {
   const FittedGate gate = FitGate(dense.x_Td, OutputNorms(dense, partition), options.top_k);

@@ -51,7 +51,4 @@ struct FittedLayer {
 FittedLayer FitLayer(const FitOptions& options, const DenseFfn& dense,
                      const LayerPartition& partition);
 
-// mean over tokens of |h_i| |down column i|: what neuron i adds to the output, [I].
-at::Tensor NeuronImportance(const at::Tensor& h_TI, const at::Tensor& down_dI);
-
 }  // namespace moe::construction

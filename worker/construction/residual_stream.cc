@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "worker/construction/rows.h"
 #include "worker/kernels/buffer.h"
 #include "worker/kernels/rms_norm.h"
 #include "worker/model/arena.h"
@@ -49,11 +50,11 @@ ResidualStream::ResidualStream(const DenseModel& model, const at::Tensor& tokens
       tokens_BS_(tokens_BS),
       x_Td_(at::embedding(model.Weight("embed"), tokens_BS.reshape({-1}))) {}
 
-ResidualStream ResidualStream::First(int64_t samples) const {
-  ResidualStream first = *this;
-  first.tokens_BS_ = tokens_BS_.narrow(0, 0, samples);
-  first.x_Td_ = x_Td_.narrow(0, 0, samples * tokens_BS_.size(1)).clone();
-  return first;
+ResidualStream ResidualStream::Some(const std::vector<int64_t>& samples) const {
+  ResidualStream some = *this;
+  some.tokens_BS_ = Rows(tokens_BS_, samples);
+  some.x_Td_ = SamplesOf(x_Td_, tokens_BS_.size(0), samples);
+  return some;
 }
 
 at::Tensor ResidualStream::Attend(int64_t layer) {

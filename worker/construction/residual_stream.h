@@ -7,6 +7,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "storage/artefacts/model_config.h"
 #include "worker/kernels/rope.h"
@@ -45,8 +47,8 @@ class ResidualStream {
   // `model` outlives the stream.
   ResidualStream(const DenseModel& model, const at::Tensor& tokens_BS);
 
-  // The stream of the first `samples` samples, where this one is now.
-  ResidualStream First(int64_t samples) const;
+  // The stream of some of the samples, where this one is now.
+  ResidualStream Some(const std::vector<int64_t>& samples) const;
 
   // Adds the layer's attention; returns the normalised input of its FFN, [T, d].
   at::Tensor Attend(int64_t layer);

@@ -17,4 +17,10 @@ inline at::Tensor Rows(const at::Tensor& matrix, const std::vector<int64_t>& row
   return at::index_select(matrix, 0, index);
 }
 
+// Of [T, d], the tokens of some of `count` equally long samples.
+inline at::Tensor SamplesOf(const at::Tensor& x_Td, int64_t count,
+                            const std::vector<int64_t>& samples) {
+  return Rows(x_Td.reshape({count, -1, x_Td.size(1)}), samples).reshape({-1, x_Td.size(1)});
+}
+
 }  // namespace moe::construction

@@ -98,4 +98,15 @@ MOE_MULTIVERSION void AddRow(const float* row, int64_t d, double sign, double* _
   for (int64_t i = 0; i < d; ++i) sum[i] += sign * row[i];
 }
 
+MOE_MULTIVERSION float SubtractRow(const float* __restrict step, int64_t d, float factor,
+                                   float* __restrict row) {
+  float square = 0;
+#pragma omp simd reduction(+ : square)
+  for (int64_t i = 0; i < d; ++i) {
+    row[i] -= factor * step[i];
+    square += row[i] * row[i];
+  }
+  return square;
+}
+
 }  // namespace moe::kernels

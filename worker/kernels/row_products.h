@@ -20,5 +20,7 @@ double SquaredLength(const double* row, int64_t d);
 double SquaredDistance(const float* a, const float* b, int64_t d);
 // sum += row, or -= where `sign` is -1.
 void AddRow(const float* row, int64_t d, double sign, double* sum);
+// row -= factor * step, in fp32; returns the row's squared length.
+float SubtractRow(const float* step, int64_t d, float factor, float* row);
 
 }  // namespace moe::kernels

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,15 +24,17 @@ inline constexpr uint64_t kMaxShardBytes = 5'000'000'000;
 // one is removed. Holds no weights but the piece it is given.
 class HfWriter {
  public:
+  // A file of weights that is complete and synced, with the checksum of what it should hold.
+  using OnFile = std::function<void(const artefacts::ManifestFile& written)>;
+
   HfWriter(std::vector<HfTensor> tensors, artefacts::DType dtype, std::string folder,
-           uint64_t max_shard_bytes = kMaxShardBytes);
+           uint64_t max_shard_bytes = kMaxShardBytes, OnFile on_file = nullptr);
   ~HfWriter();
 
   // Appends bytes of the tensors, in their order, each as `dtype`; any piece size. INTERNAL for
   // more than all tensors have.
   absl::Status Append(const uint8_t* bytes, uint64_t size);
-  // What was written, with the checksums of what it should have been. INTERNAL where tensors are
-  // missing.
+  // All files of weights. INTERNAL where tensors are missing.
   absl::StatusOr<std::vector<artefacts::ManifestFile>> Finish();
 
  private:
@@ -50,6 +53,7 @@ class HfWriter {
   const std::vector<HfTensor> tensors_;
   const artefacts::DType dtype_;
   const std::string folder_;
+  const OnFile on_file_;
   std::vector<Shard> shards_;
   size_t shard_ = 0;  // of shards_: the one that is written, or the next
   uint64_t missing_bytes_ = 0;

@@ -1,6 +1,7 @@
 #include "worker/rank/artefacts.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "common/file.h"
@@ -39,21 +40,29 @@ absl::StatusOr<Json> WriteFolder(const std::string& tokenizer_path, const Output
   return metadata;
 }
 
-// Reads every file of `folder` into `found`; those that were `written` must be as they were meant.
-absl::Status Describe(const std::string& folder,
-                      const std::vector<artefacts::ManifestFile>& written,
-                      std::vector<artefacts::ManifestFile>& found) {
+// That a file on the disk is what was to be written.
+absl::Status ReadBack(const std::string& folder, const artefacts::ManifestFile& written) {
+  MOE_ASSIGN_OR_RETURN(const artefacts::ManifestFile found,
+                       artefacts::DescribeFile(folder, written.path));
+  if (found.size_bytes == written.size_bytes && found.crc32c == written.crc32c) {
+    return absl::OkStatus();
+  }
+  return DataLoss("{}/{} does not read back as it was written", folder, written.path);
+}
+
+// Adds to `files` those of `folder` that are not there; sorts them by path.
+absl::Status DescribeOthers(const std::string& folder,
+                            std::vector<artefacts::ManifestFile>& files) {
   MOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
   for (const std::string& name : names) {
-    MOE_ASSIGN_OR_RETURN(found.emplace_back(), artefacts::DescribeFile(folder, name));
-  }
-  for (const artefacts::ManifestFile& file : written) {
-    const auto it = std::find_if(found.begin(), found.end(),
-                                 [&](const auto& other) { return other.path == file.path; });
-    if (it == found.end() || it->size_bytes != file.size_bytes || it->crc32c != file.crc32c) {
-      return DataLoss("{}/{} does not read back as it was written", folder, file.path);
+    if (std::any_of(files.begin(), files.end(),
+                    [&](const auto& file) { return file.path == name; })) {
+      continue;
     }
+    MOE_ASSIGN_OR_RETURN(files.emplace_back(), artefacts::DescribeFile(folder, name));
   }
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
   return absl::OkStatus();
 }
 
@@ -113,17 +122,24 @@ absl::StatusOr<Json> WriteNativeModelFiles(const model::NativeModel& model, arte
 absl::StatusOr<StreamedModel> StreamModelFiles(
     const artefacts::ModelConfig& config, artefacts::DType dtype, const std::string& tokenizer_path,
     const Output& output, const std::function<absl::Status(model::HfWriter&)>& write) {
-  std::vector<artefacts::ManifestFile> written, found;
+  std::vector<artefacts::ManifestFile> files;
+  std::vector<std::future<absl::Status>> read_back;  // each file while the next are written
   const auto save = [&]() -> absl::Status {
-    model::HfWriter writer(model::HfTensors(config, model::ParameterLayout(config)), dtype,
-                           output.dir);
+    model::HfWriter writer(
+        model::HfTensors(config, model::ParameterLayout(config)), dtype, output.dir,
+        model::kMaxShardBytes, [&](const artefacts::ManifestFile& file) {
+          read_back.push_back(std::async(std::launch::async, ReadBack, output.dir, file));
+        });
     MOE_RETURN_IF_ERROR(write(writer));
-    MOE_ASSIGN_OR_RETURN(written, writer.Finish());
+    MOE_ASSIGN_OR_RETURN(files, writer.Finish());
     return model::SaveHfConfig(config, dtype, output.dir);
   };
-  const auto check = [&] { return Describe(output.dir, written, found); };
+  const auto check = [&]() -> absl::Status {
+    for (std::future<absl::Status>& same : read_back) MOE_RETURN_IF_ERROR(same.get());
+    return DescribeOthers(output.dir, files);
+  };
   MOE_ASSIGN_OR_RETURN(Json metadata, WriteFolder(tokenizer_path, output, save, check));
-  return StreamedModel{.metadata = std::move(metadata), .files = std::move(found)};
+  return StreamedModel{.metadata = std::move(metadata), .files = std::move(files)};
 }
 
 absl::Status HandIn(RunChannel& channel, const RunSpec& run, const Json& metadata,

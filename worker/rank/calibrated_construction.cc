@@ -85,8 +85,8 @@ absl::StatusOr<Construction> PlanCalibrated(JobContext& context, const Construct
   ConstructSpec routed = spec;
   routed.method.num_experts -= calibrate.shared_experts;
   const std::vector<Neurons> shared =
-      construction::ImportantNeurons(dense.config, dense.parameters, sample_BS,
-                                     calibrate.shared_experts * spec.method.expert_width);
+      construction::NeuronsToShare(dense.config, dense.parameters, sample_BS,
+                                   calibrate.shared_experts * spec.method.expert_width);
   const artefacts::MoeConfig& moe = plain.moe;
   MOE_ASSIGN_OR_RETURN(ModelPartition split,
                        CutLayers(context, routed, dense, shared, moe.dense_layers));

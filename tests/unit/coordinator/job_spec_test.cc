@@ -201,6 +201,16 @@ TEST(CompletePipeline, RopeScaling_MakesRoomForLongerSequences) {
       << ToString(CompletePipeline(p.jobs, p.facts).status());
 }
 
+TEST(JobSpecTest, CalibratedConstruct_SharesAllButTwoOfTheExpertsOfAToken) {
+  Pipeline p;
+  p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");
+  p.construct().set_num_experts(32);
+  p.construct().set_top_k(8);
+  const auto complete = CompletePipeline(p.jobs, p.facts);
+  ASSERT_TRUE(complete.ok()) << complete.status();
+  EXPECT_EQ((*complete)[1].spec.construct().calibrate().shared_experts(), 6);
+}
+
 TEST(JobSpecTest, CalibratedConstruct_GetsDefaultsAndReadsTheDataset) {
   Pipeline p;
   p.construct().mutable_calibrate()->mutable_dataset()->set_artefact("corpus");

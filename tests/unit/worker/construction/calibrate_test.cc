@@ -4,7 +4,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -72,11 +71,11 @@ CalibrationOptions Options(int64_t num_dense_layers = 0) {
 
 class CalibrateTest : public ::testing::Test {
  protected:
-  // The most important neurons are shared, the others dealt in turns.
+  // The neurons that predict the others best are shared, the others dealt in turns.
   Partition Cut(int64_t shared_experts) const {
     Partition partition;
     for (const Neurons& shared :
-         ImportantNeurons(dense_, dense_parameters_, tokens_BS_, shared_experts * kWidth)) {
+         NeuronsToShare(dense_, dense_parameters_, tokens_BS_, shared_experts * kWidth)) {
       partition.layers.push_back({.experts = InTurns(NeuronsBut(shared, dense_.intermediate_size),
                                                      kExperts - shared_experts),
                                   .shared = shared});
@@ -199,19 +198,6 @@ TEST_F(CalibrateTest, Stopped_ReturnsNoPlans) {
                 [&](int64_t, int64_t) { return ++calls < 2; });
   EXPECT_THAT(model.plans, IsEmpty());
   EXPECT_EQ(calls, 2);
-}
-
-TEST(NeuronImportance, IsWhatANeuronAddsToTheOutput) {
-  at::manual_seed(3);
-  at::Tensor h_TI = at::randn({200, 12}, at::kFloat);
-  for (const int64_t important : {4, 9, 10}) h_TI.select(1, important).mul_(10);
-  at::Tensor down_dI = at::randn({5, 12}, at::kFloat);
-  down_dI.select(1, 9).zero_();  // active, and to no effect
-  const at::Tensor importance_I = NeuronImportance(h_TI, down_dI);
-  const at::Tensor order = std::get<1>(importance_I.topk(2));
-  EXPECT_EQ(order.min().item<int64_t>(), 4);
-  EXPECT_EQ(order.max().item<int64_t>(), 10);
-  EXPECT_EQ(importance_I[9].item<float>(), 0);
 }
 
 TEST(FitLayer, GateFindsTheExpertsThatDoTheWork) {

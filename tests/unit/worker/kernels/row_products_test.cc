@@ -20,8 +20,8 @@ double ExactProduct(const float* a, const float* b, int64_t d) {
 
 TEST(RowProducts, ShapesThatNoTileDivides_EqualTheirDefinition) {
   for (const int64_t n : {1, 2, 5, 700}) {
-    for (const int64_t m : {1, 3, 4, 9, 16}) {
-      for (const int64_t d : {1, 7, 8, 100}) {
+    for (const int64_t m : {1, 3, 4, 9, 15, 16}) {
+      for (const int64_t d : {1, 7, 16, 100}) {
         const std::vector<float> rows = Random(n * d, 1), vectors = Random(m * d, 2);
         std::vector<float> products(n * m, -1.0f);
         RowProducts(rows.data(), n, vectors.data(), m, d, products.data());
@@ -71,6 +71,15 @@ TEST(RowSums, ManyColumns_AreAddedInDoublePrecision) {
   AddRow(row.data(), d, -1, sum.data());
   EXPECT_EQ(sum, std::vector<double>(d, 1.0));
   EXPECT_DOUBLE_EQ(SquaredLength(sum.data(), d), 1001.0);
+}
+
+TEST(RowSums, SubtractRow_LeavesTheRestAndItsSquaredLength) {
+  constexpr int64_t d = 37;
+  std::vector<float> row(d, 3.0f), step(d, 0.5f);
+  row[36] = 1.0f;
+  EXPECT_FLOAT_EQ(SubtractRow(step.data(), d, 2.0f, row.data()), 36 * 4.0f);
+  EXPECT_EQ(row[0], 2.0f);
+  EXPECT_EQ(row[36], 0.0f);
 }
 
 }  // namespace

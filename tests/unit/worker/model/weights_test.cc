@@ -15,9 +15,11 @@
 #include "common/json.h"
 #include "common/philox.h"
 #include "common/status.h"
+#include "storage/artefacts/manifest.h"
 #include "worker/model/arena.h"
 #include "worker/model/hf_export.h"
 #include "worker/model/hf_names.h"
+#include "worker/model/hf_writer.h"
 #include "worker/model/state_files.h"
 
 namespace moe::model {
@@ -249,6 +251,32 @@ TEST_F(WeightsTest, LoadModel_ComputedBuffersAndTiedOutput_AreIgnored) {
     entries.push_back({"lm_head.weight", DType::kF32, {37, 24}});
   });
   EXPECT_EQ(LoadError(), "loaded");
+}
+
+// What is told of a file can be checked against the disk while the next one is written.
+TEST_F(WeightsTest, HfWriter_TellsOfEachFileWhenItIsComplete) {
+  const artefacts::ModelConfig config = DenseConfig();
+  const std::vector<HfTensor> tensors = HfTensors(config, ParameterLayout(config));
+  int64_t told = 0;
+  HfWriter writer(tensors, DType::kF32, folder_, /*max_shard_bytes=*/20'000,
+                  [&](const artefacts::ManifestFile& written) {
+                    const auto found = artefacts::DescribeFile(folder_, written.path);
+                    ASSERT_TRUE(found.ok()) << Message(found.status());
+                    EXPECT_EQ(found->size_bytes, written.size_bytes) << written.path;
+                    EXPECT_EQ(found->crc32c, written.crc32c) << written.path;
+                    ++told;
+                  });
+  for (const HfTensor& tensor : tensors) {
+    const std::vector<float> values(tensor.numel, 0.5f);
+    ASSERT_TRUE(
+        writer
+            .Append(reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(float))
+            .ok());
+  }
+  const auto files = writer.Finish();
+  ASSERT_TRUE(files.ok()) << Message(files.status());
+  EXPECT_GT(told, 1);
+  EXPECT_EQ(told, std::ssize(*files));
 }
 
 TEST_F(WeightsTest, LoadModel_IndexNamesShardWithoutTheTensor_IsRefused) {
