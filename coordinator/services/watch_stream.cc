@@ -69,10 +69,7 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     const size_t waiting = queue_.size();
     if (finished_ || writing_) return 0;
     if (waiting > 0) {
-      const grpc::Slice bytes = JoinChanges(NextBatch());
-      outgoing_ = grpc::ByteBuffer(&bytes, 1);
-      writing_ = true;
-      StartWrite(&outgoing_);
+      Write();
     } else if (all_ended_) {
       FinishLocked(absl::OkStatus());
     }
@@ -86,6 +83,8 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     writing_ = false;
     if (!ok) {
       FinishLocked(Cancelled("the client has gone"));
+    } else if (!queue_.empty() && !finished_ && !request_.batch()) {
+      Write();  // one by one: as fast as the client takes them
     } else if (!queue_.empty() || all_ended_) {
       feed_->CanServe(shared_from_this());
     }
@@ -125,6 +124,13 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       all_ended_ = request_.until_ended() && running_.empty();
     }
     feed_->Follow(shared_from_this(), jobs, *std::move(missed));
+  }
+
+  void Write() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const grpc::Slice bytes = JoinChanges(NextBatch());
+    outgoing_ = grpc::ByteBuffer(&bytes, 1);
+    writing_ = true;
+    StartWrite(&outgoing_);
   }
 
   // As many changes as one message may have.
