@@ -562,6 +562,10 @@ TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn
     const grpc::Status status = Submit(many, &submitted);
     ASSERT_TRUE(status.ok()) << status.error_message();
   }
+  // One who comes now is told something when all those changes were given to those before it.
+  grpc::ClientContext later;
+  ASSERT_TRUE(jobs_->WatchJobs(&later, request)->Read(&message));
+  later.TryCancel();
   while (stream->Read(&message)) {
   }
   const grpc::Status status = stream->Finish();

@@ -29,7 +29,7 @@ class TurnRunnerTest : public ::testing::Test {
     return {.change =
                 [this, name](Turn& turn) {
                   happened_.push_back(name);
-                  turn.batch.PutRevision(1);
+                  turn.batch.PutVersionCounter(name, 1);
                   turn.After([this, name] { happened_.push_back("tell " + name); });
                 },
             .read = nullptr};
