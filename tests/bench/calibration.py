@@ -116,7 +116,8 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory(prefix="moe-calibration-", dir=options.folder) as root:
         with Cluster(root=root) as cluster:
-            cluster.start(threads_per_slot=0)
+            cluster.threads_per_slot = 0
+            cluster.start()
             cluster.submit(corpus(options.text, options.model) +
                            evaluate("dense", {"dense": f"{{path: {options.model}}}"}, size["heldout"]))
             cluster.wait("dense", timeout_s=600)

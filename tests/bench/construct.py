@@ -164,7 +164,8 @@ def main():
         write_s = raw_write_seconds(pathlib.Path(name) / "raw", size)
         (pathlib.Path(name) / "cluster").mkdir()
         with Cluster(root=pathlib.Path(name) / "cluster") as cluster:
-            cluster.start(threads_per_slot=0)
+            cluster.threads_per_slot = 0
+            cluster.start()
             cluster.submit(f"""pipeline: bench
 jobs:
   - name: construct

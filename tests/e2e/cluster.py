@@ -53,6 +53,8 @@ class Cluster:
 
     Workers measure what a slot can do only where a test is about that: it takes seconds."""
 
+    threads_per_slot = 1  # 0: a slot has its share of all cores, as by default
+
     def __init__(self, lease_ttl_ms=10_000, root=None, artefact_root=None, worker_env=None,
                  worker_flags=("--no-speed-probe",)):
         self.root = pathlib.Path(root or tempfile.mkdtemp(prefix="moe-e2e-"))
@@ -93,19 +95,18 @@ class Cluster:
             *flags], env=self.coordinator_env)
         wait_for(lambda: self.alive("coordinator") and self.answers(self.port), "the coordinator")
 
-    def start_worker(self, slots=1, worker_id="w1", threads_per_slot=1):
+    def start_worker(self, slots=1, worker_id="w1"):
         port = self.worker_metrics_port if worker_id == "w1" else free_port()
         self.spawn(worker_id, [
             BIN / "moe-worker", "--coordinator", f"127.0.0.1:{self.port}", "--worker-id", worker_id,
             "--state-dir", self.root / worker_id, "--cpu-slots", slots,
-            "--threads-per-slot", threads_per_slot,
+            "--threads-per-slot", self.threads_per_slot,
             "--metrics-listen", f"127.0.0.1:{port}", *self.worker_flags], env=self.worker_env)
 
-    def start(self, slots=1, coordinator_flags=(), threads_per_slot=1):
-        """With threads_per_slot=0 a slot has its share of all cores, as by default."""
+    def start(self, slots=1, coordinator_flags=()):
         self.artefacts.mkdir(parents=True, exist_ok=True)
         self.start_coordinator(*coordinator_flags)
-        self.start_worker(slots, threads_per_slot=threads_per_slot)
+        self.start_worker(slots)
         return self
 
     def alive(self, name):
