@@ -341,46 +341,43 @@ TEST(DispatchKernels, PlaceRows_OfManyBlocksAndExperts_ByTeams) {
   }
 }
 
+// What a gate without noise makes of one token's logits.
+struct Gated {
+  Gated(const std::vector<float>& logits, int top_k)
+      : z(logits.size()),
+        scores(top_k),
+        by_expert(logits.size()),
+        load(logits.size()),
+        order(top_k + 1, -1) {
+    HostStepKernels().Run(GateForward{.rows = 1,
+                                      .num_experts = static_cast<int>(logits.size()),
+                                      .top_k = top_k,
+                                      .load_test = LoadTest::kNoisyLogit,
+                                      .epsilon = 0.01f,
+                                      .logits = logits.data(),
+                                      .noise = nullptr,
+                                      .raw_sigma = nullptr,
+                                      .z = z.data(),
+                                      .order = order.data(),
+                                      .scores = scores.data(),
+                                      .expert_scores = by_expert.data(),
+                                      .load = load.data()});
+  }
+
+  std::vector<float> z, scores, by_expert, load;
+  std::vector<int32_t> order;
+};
+
 TEST(GateKernels, GateForward_NanLogits_StillNamesExperts) {
-  const std::vector<float> logits(4, std::numeric_limits<float>::quiet_NaN());
-  std::vector<float> z(4), scores(2), by_expert(4), load(4);
-  std::vector<int32_t> order(3, -1);
-  HostStepKernels().Run(GateForward{.rows = 1,
-                                    .num_experts = 4,
-                                    .top_k = 2,
-                                    .load_test = LoadTest::kNoisyLogit,
-                                    .epsilon = 0.01f,
-                                    .logits = logits.data(),
-                                    .noise = nullptr,
-                                    .raw_sigma = nullptr,
-                                    .z = z.data(),
-                                    .order = order.data(),
-                                    .scores = scores.data(),
-                                    .expert_scores = by_expert.data(),
-                                    .load = load.data()});
-  EXPECT_THAT(order, Each(::testing::AllOf(::testing::Ge(0), ::testing::Lt(4))));
+  const Gated gated(std::vector<float>(4, std::numeric_limits<float>::quiet_NaN()), 2);
+  EXPECT_THAT(gated.order, Each(::testing::AllOf(::testing::Ge(0), ::testing::Lt(4))));
 }
 
 TEST(GateKernels, GateForward_Ties_GoToTheLowerExpert) {
-  const std::vector<float> logits = {1, 3, 3, 2, 3};
-  std::vector<float> z(5), scores(3), by_expert(5), load(5);
-  std::vector<int32_t> order(4);
-  HostStepKernels().Run(GateForward{.rows = 1,
-                                    .num_experts = 5,
-                                    .top_k = 3,
-                                    .load_test = LoadTest::kNoisyLogit,
-                                    .epsilon = 0.01f,
-                                    .logits = logits.data(),
-                                    .noise = nullptr,
-                                    .raw_sigma = nullptr,
-                                    .z = z.data(),
-                                    .order = order.data(),
-                                    .scores = scores.data(),
-                                    .expert_scores = by_expert.data(),
-                                    .load = load.data()});
-  EXPECT_THAT(order, ElementsAre(1, 2, 4, 3));
-  EXPECT_THAT(scores, Each(FloatNear(1.0f / 3, 1e-6f)));
-  EXPECT_THAT(load, ElementsAre(0, 1, 1, 0, 1));
+  const Gated gated({1, 3, 3, 2, 3}, 3);
+  EXPECT_THAT(gated.order, ElementsAre(1, 2, 4, 3));
+  EXPECT_THAT(gated.scores, Each(FloatNear(1.0f / 3, 1e-6f)));
+  EXPECT_THAT(gated.load, ElementsAre(0, 1, 1, 0, 1));
 }
 
 }  // namespace
