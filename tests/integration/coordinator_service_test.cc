@@ -549,8 +549,15 @@ TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn
   ASSERT_TRUE(Submit(Pipeline("first"), &submitted).ok());
   v1::WatchJobsRequest request;
   v1::WatchJobsResponse message;
+  // Of its own connection, whose window stays at HTTP/2's 64 KiB: gRPC would widen it by the speed
+  // of what it carries, on some machines to more than is sent here.
+  grpc::ChannelArguments narrow;
+  narrow.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  narrow.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto sleepy_jobs = v1::JobService::NewStub(grpc::CreateCustomChannel(
+      server_->address(), grpc::InsecureChannelCredentials(), narrow));
   grpc::ClientContext sleepy;
-  auto stream = jobs_->WatchJobs(&sleepy, request);
+  auto stream = sleepy_jobs->WatchJobs(&sleepy, request);
   ASSERT_TRUE(stream->Read(&message));
   // More than the 10,000 that may wait for a watcher and the few that fit into the connection.
   for (int i = 0; i < 12; ++i) {
