@@ -43,15 +43,6 @@ uint32_t ExtendPortable(uint32_t crc, const uint8_t* p, size_t n) {
   return crc;
 }
 
-#if defined(__x86_64__)
-
-// The crc32 instruction has a latency of three cycles and a throughput of one, so three
-// independent streams of kStride bytes keep it busy; their results are joined by advancing a CRC
-// over kStride (and 2 * kStride) zero bytes, which is linear and done with tables. These are made
-// by the compiler: making them took a short program longer than all else it does.
-constexpr int kStrideBits = 12;
-constexpr size_t kStride = size_t{1} << kStrideBits;
-
 // A linear map of CRC states, by what it makes of each bit.
 using LinearMap = std::array<uint32_t, 32>;
 
@@ -63,6 +54,31 @@ constexpr uint32_t Apply(const LinearMap& map, uint32_t crc) {
   return result;
 }
 
+constexpr LinearMap Twice(const LinearMap& map) {
+  LinearMap twice{};
+  for (size_t bit = 0; bit < 32; ++bit) twice[bit] = Apply(map, map[bit]);
+  return twice;
+}
+
+constexpr LinearMap MakeOneZeroByte() {
+  LinearMap map{};
+  for (size_t bit = 0; bit < 32; ++bit) {
+    const uint32_t crc = uint32_t{1} << bit;
+    map[bit] = crc >> 8 ^ kTables[0][crc & 0xFF];
+  }
+  return map;
+}
+constexpr LinearMap kOneZeroByte = MakeOneZeroByte();
+
+#if defined(__x86_64__)
+
+// The crc32 instruction has a latency of three cycles and a throughput of one, so three
+// independent streams of kStride bytes keep it busy; their results are joined by advancing a CRC
+// over kStride (and 2 * kStride) zero bytes, which is linear and done with tables. These are made
+// by the compiler: making them took a short program longer than all else it does.
+constexpr int kStrideBits = 12;
+constexpr size_t kStride = size_t{1} << kStrideBits;
+
 struct ZeroTable {
   uint32_t table[4][256];
   uint32_t Apply(uint32_t crc) const {
@@ -73,16 +89,8 @@ struct ZeroTable {
 
 // For 1 << bits zero bytes.
 constexpr ZeroTable MakeZeroTable(int bits) {
-  LinearMap map{};  // of one zero byte
-  for (size_t bit = 0; bit < 32; ++bit) {
-    const uint32_t crc = uint32_t{1} << bit;
-    map[bit] = crc >> 8 ^ kTables[0][crc & 0xFF];
-  }
-  for (int i = 0; i < bits; ++i) {
-    LinearMap twice{};
-    for (size_t bit = 0; bit < 32; ++bit) twice[bit] = Apply(map, map[bit]);
-    map = twice;
-  }
+  LinearMap map = kOneZeroByte;
+  for (int i = 0; i < bits; ++i) map = Twice(map);
   ZeroTable result{};
   for (uint32_t byte = 0; byte < 4; ++byte) {
     for (uint32_t value = 0; value < 256; ++value) {
@@ -135,6 +143,15 @@ uint32_t Crc32c(const void* data, size_t size, uint32_t crc) {
   if (has_sse42) return ~ExtendSse42(~crc, p, size);
 #endif
   return ~ExtendPortable(~crc, p, size);
+}
+
+uint32_t Crc32cJoin(uint32_t first, uint32_t second, uint64_t second_size) {
+  LinearMap map = kOneZeroByte;
+  for (; second_size > 0; second_size >>= 1) {
+    if (second_size & 1) first = Apply(map, first);
+    map = Twice(map);
+  }
+  return first ^ second;
 }
 
 }  // namespace moe

@@ -37,7 +37,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
     {
       absl::MutexLock lock(&mutex_);
       writing_ = false;
-      if (!ok) {
+      if (!ok || cancelled_) {
         FinishLocked(Cancelled("the client has gone"));
         return;
       }
@@ -47,6 +47,8 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
 
   void OnCancel() override {
     absl::MutexLock lock(&mutex_);
+    cancelled_ = true;
+    // An outstanding write reports itself, with ok where it was faster.
     if (!writing_) FinishLocked(Cancelled("cancelled"));
   }
 
@@ -140,6 +142,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogsResponse>,
   absl::Mutex mutex_;
   v1::ReadLogsResponse response_;  // untouched while `writing_`
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -81,7 +81,7 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mutex_);
     writing_ = false;
-    if (!ok) {
+    if (!ok || cancelled_) {
       FinishLocked(Cancelled("the client has gone"));
     } else if (!queue_.empty() && !finished_ && !request_.batch()) {
       Write();  // one by one: as fast as the client takes them
@@ -93,7 +93,8 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnCancel() override {
     absl::MutexLock lock(&mutex_);
     queue_.clear();
-    // An outstanding write reports itself with ok = false.
+    cancelled_ = true;
+    // An outstanding write reports itself, with ok where it was faster.
     if (!writing_) FinishLocked(Cancelled("cancelled"));
   }
 
@@ -174,6 +175,7 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::ByteBuffer outgoing_ ABSL_GUARDED_BY(mutex_);  // gRPC's while `writing_`
   size_t max_queued_ ABSL_GUARDED_BY(mutex_) = 0;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool all_ended_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -3,29 +3,24 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
+#include <deque>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "common/file.h"
+#include "storage/artefacts/direct_io.h"
 
 namespace moe::artefacts {
 
-// O_DIRECT wants memory, offsets and sizes in multiples of the logical block size of the device;
-// 4096 is a multiple of every one in use.
-inline constexpr size_t kDirectAlignment = 4096;
-
-struct AlignedFree {
-  void operator()(uint8_t* p) const { std::free(p); }
-};
-using AlignedBuffer = std::unique_ptr<uint8_t[], AlignedFree>;
-// Ends the process where there is no memory.
-AlignedBuffer AllocateAligned(size_t size);
-
-// Writes with O_DIRECT; buffered where the file system refuses that. Removes the file where
-// anything fails, and where it is destroyed before Finish().
+// Writes with O_DIRECT (buffered where the file system refuses that), on threads of its own. What
+// was written is read back and compared: at the end the disk has given back every byte. Removes the
+// file where anything fails, and where it is destroyed before Finish().
 class DirectWriter {
  public:
   // Reserves `size_bytes` on the disk, so that a full one is seen before anything is written:
@@ -36,7 +31,8 @@ class DirectWriter {
   DirectWriter(const DirectWriter&) = delete;
   DirectWriter& operator=(const DirectWriter&) = delete;
 
-  // Every call after a failed one fails in the same way.
+  // Every call after a failed one fails in the same way; a write that fails may do so in a later
+  // call. UNAVAILABLE where the disk gave back other bytes than were written.
   absl::Status Append(const void* data, size_t size);
   // Writes the rest, cuts the file to its exact size, syncs and closes it.
   absl::Status Finish();
@@ -45,25 +41,45 @@ class DirectWriter {
   uint32_t crc32c() const { return crc32c_; }          // of all that
 
  private:
-  DirectWriter(std::string path, FileDescriptor fd, bool direct);
+  struct Block {
+    AlignedBuffer data;  // kDirectBlockBytes
+    size_t size = 0;
+    uint64_t offset = 0;
+  };
 
-  absl::Status WriteBuffer(size_t size);
-  absl::Status UsePageCache();
+  DirectWriter(std::string path, FileDescriptor fd);
+
   // Asks for the blocks at once; fails, without taking any, where they are more than there are.
   absl::Status Reserve(uint64_t size_bytes);
   absl::Status Fail(absl::Status status);  // removes the file
-  // What a failed write means, with the free space where the disk is full.
-  absl::Status DescribeError(int errno_value, const std::string& what) const;
+  absl::Status WriteRest();
+
+  // Gives `filling_` away, and waits for memory for the next.
+  absl::Status HandOver();
+  // Ends the threads when all that was handed over is written.
+  absl::Status Drain();
+  void RunThread();
 
   const std::string path_;
   FileDescriptor fd_;
-  bool direct_;
-  AlignedBuffer buffer_;
-  size_t buffered_ = 0;
+  Block filling_;
   uint64_t size_bytes_ = 0;
   uint32_t crc32c_ = 0;
   bool finished_ = false;
   absl::Status status_;
+
+  absl::Mutex mutex_;
+  std::deque<Block> full_ ABSL_GUARDED_BY(mutex_);
+  std::vector<AlignedBuffer> spare_ ABSL_GUARDED_BY(mutex_);
+  int num_buffers_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status written_ ABSL_GUARDED_BY(mutex_);  // the first that failed
+  std::vector<std::thread> threads_;              // none until there is a whole block
 };
+
+// That the file holds `expected` at `offset`, read into `scratch` (both AlignUp(size) bytes).
+// UNAVAILABLE where it holds something else: the storage's fault, so another attempt may do better.
+absl::Status CheckWritten(int fd, const uint8_t* expected, size_t size, uint64_t offset,
+                          uint8_t* scratch, const std::string& path);
 
 }  // namespace moe::artefacts

@@ -1,9 +1,5 @@
 #include "storage/artefacts/manifest.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -15,7 +11,7 @@
 #include "common/crc32c.h"
 #include "common/file.h"
 #include "common/status.h"
-#include "storage/artefacts/direct_writer.h"
+#include "storage/artefacts/direct_reader.h"
 
 namespace moe::artefacts {
 namespace {
@@ -26,7 +22,6 @@ constexpr char kFileName[] = "manifest.json";
 constexpr char kFormat[] = "moe-artefact";
 constexpr int64_t kVersion = 1;
 constexpr std::array kKinds = {"dataset", "model", "checkpoint", "report"};
-constexpr size_t kReadBytes = 4 << 20;
 
 bool IsKnownKind(const std::string& kind) {
   return std::find(kKinds.begin(), kKinds.end(), kind) != kKinds.end();
@@ -37,44 +32,6 @@ bool IsPlainRelative(const std::string& path) {
   const fs::path parsed(path);
   return !path.empty() && parsed.is_relative() && parsed.lexically_normal() == parsed &&
          *parsed.begin() != ".." && *parsed.begin() != "." && parsed.has_filename();
-}
-
-// Reads the whole file past the page cache: what is verified is what the disk holds, and hot pages
-// of others stay.
-absl::StatusOr<ManifestFile> Checksum(const std::string& path) {
-  bool direct = true;
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
-  if (!fd.valid() && errno == EINVAL) {
-    direct = false;
-    fd = FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  }
-  if (!fd.valid()) return ErrnoStatus(errno, "cannot open " + path);
-  struct stat info;
-  if (::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, "cannot stat " + path);
-  if (!S_ISREG(info.st_mode)) return InvalidArgument("{} is not a regular file", path);
-
-  const AlignedBuffer buffer = AllocateAligned(kReadBytes);
-  ManifestFile file;
-  for (;;) {
-    const ssize_t n =
-        ::pread(fd.get(), buffer.get(), kReadBytes, static_cast<off_t>(file.size_bytes));
-    if (n == 0) break;
-    if (n > 0) {
-      file.crc32c = Crc32c(buffer.get(), static_cast<size_t>(n), file.crc32c);
-      file.size_bytes += static_cast<uint64_t>(n);
-      continue;
-    }
-    if (errno == EINTR) continue;
-    // A file system without direct reads, or the odd offset that follows the last whole block.
-    if (errno == EINVAL && direct) {
-      direct = false;
-      const int flags = ::fcntl(fd.get(), F_GETFL);
-      if (flags >= 0 && ::fcntl(fd.get(), F_SETFL, flags & ~O_DIRECT) == 0) continue;
-    }
-    return ErrnoStatus(errno, "cannot read " + path);
-  }
-  if (!direct) ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
-  return file;
 }
 
 // Every regular file below `folder` but the manifest, as relative paths, sorted; and the folders,
@@ -190,9 +147,8 @@ uint64_t Manifest::TotalBytes() const {
 }
 
 absl::StatusOr<ManifestFile> DescribeFile(const std::string& folder, const std::string& path) {
-  MOE_ASSIGN_OR_RETURN(ManifestFile file, Checksum(JoinPath(folder, path)));
-  file.path = path;
-  return file;
+  MOE_ASSIGN_OR_RETURN(const FileContent content, ReadDirect(JoinPath(folder, path)));
+  return ManifestFile{.path = path, .size_bytes = content.size_bytes, .crc32c = content.crc32c};
 }
 
 absl::StatusOr<WrittenManifest> WriteManifest(const std::string& folder, Manifest manifest) {
@@ -241,9 +197,10 @@ absl::Status CheckSizes(const std::string& folder, const Manifest& manifest) {
   return absl::OkStatus();
 }
 
-absl::Status VerifyFile(const std::string& folder, const ManifestFile& file) {
+absl::Status VerifyFile(const std::string& folder, const ManifestFile& file,
+                        const TakeBlock& take) {
   const std::string path = JoinPath(folder, file.path);
-  MOE_ASSIGN_OR_RETURN(const ManifestFile actual, Checksum(path));
+  MOE_ASSIGN_OR_RETURN(const FileContent actual, ReadDirect(path, take));
   MOE_RETURN_IF_ERROR(CheckSize(path, actual.size_bytes, file));
   if (actual.crc32c != file.crc32c) {
     return DataLoss("{} has the CRC-32C {:#010x}, its manifest says {:#010x}", path, actual.crc32c,

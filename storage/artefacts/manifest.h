@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/json.h"
+#include "storage/artefacts/direct_reader.h"
 
 namespace moe::artefacts {
 
@@ -46,8 +47,9 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder, const uint32_t*
 
 // That all files exist with their sizes: cheap, for the coordinator.
 absl::Status CheckSizes(const std::string& folder, const Manifest& manifest);
-// That one file has its CRC-32C; DATA_LOSS names file and both values.
-absl::Status VerifyFile(const std::string& folder, const ManifestFile& file);
+// That one file has its CRC-32C; DATA_LOSS names file and both values. `take` gets what is read.
+absl::Status VerifyFile(const std::string& folder, const ManifestFile& file,
+                        const TakeBlock& take = nullptr);
 // That all have.
 absl::Status VerifyFiles(const std::string& folder, const Manifest& manifest);
 

@@ -41,6 +41,7 @@ class SafetensorsFile {
   const TensorInfo* Find(const std::string& name) const;               // nullptr: not there
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // Valid as long as this object lives.
+  const uint8_t* bytes() const { return file_.data(); }  // of the whole file
   const uint8_t* data(const TensorInfo& tensor) const { return file_.data() + tensor.offset; }
   // Hints for reading a file that is larger than memory should hold. WillRead starts reading the
   // tensor from the disk; HaveRead takes its pages out of this process, so that they do not count
@@ -55,8 +56,7 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes a file piece by piece with O_DIRECT where the file system has it (falling back to
-// buffered writes), computing CRC-32C on the way; never reads data back.
+// Writes a file piece by piece with DirectWriter: past the page cache, read back and compared.
 class SafetensorsWriter {
  public:
   struct Entry {

@@ -27,7 +27,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/status.h"
-#include "storage/artefacts/direct_writer.h"
+#include "storage/artefacts/direct_io.h"
 #include "tests/published_shapes.h"
 #include "worker/parallel/single_rank.h"
 #include "worker/training/checkpoint_reader.h"

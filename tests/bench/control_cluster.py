@@ -30,9 +30,10 @@ class NoopCluster(Cluster):
         self.text = self.root / "text.txt"
         self.text.write_text("one line\n")
 
-    def load(self, *words):
+    def load(self, *words, nice=0):
         """Starts the load program; its standard input and output are pipes."""
-        return subprocess.Popen([str(LOAD), f"127.0.0.1:{self.port}", *map(str, words)],
+        return subprocess.Popen(["nice", "-n", str(nice), str(LOAD), f"127.0.0.1:{self.port}",
+                                 *map(str, words)],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def submit_load(self, clients, jobs, prefix):

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "common/net/sha256.h"
 #include "common/status.h"
 #include "coordinator/server.h"
 #include "moe/v1/worker_service.pb.h"
@@ -93,6 +94,8 @@ class Target {
  public:
   Target() {
     spdlog::set_level(spdlog::level::off);
+    // OpenSSL cleans up at exit, from its first use on: that must come after the server has gone.
+    Sha256("");
     const std::string data = folder_.File("data"), root = folder_.File("root");
     // No path of a job is to be read, least of all one that never ends.
     auto server = coordinator::Server::Start({.listen = "127.0.0.1:0",

@@ -554,8 +554,8 @@ TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn
   grpc::ChannelArguments narrow;
   narrow.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   narrow.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  const auto sleepy_jobs = v1::JobService::NewStub(grpc::CreateCustomChannel(
-      server_->address(), grpc::InsecureChannelCredentials(), narrow));
+  const auto sleepy_jobs = v1::JobService::NewStub(
+      grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), narrow));
   grpc::ClientContext sleepy;
   auto stream = sleepy_jobs->WatchJobs(&sleepy, request);
   ASSERT_TRUE(stream->Read(&message));
@@ -586,6 +586,20 @@ TEST_F(CoordinatorServiceTest, WatcherThatDoesNotRead_IsCutOffAndToldWhereToGoOn
   ASSERT_TRUE(stream->Read(&message));
   EXPECT_EQ(message.job().revision(), seen + 1);
   awake.TryCancel();
+}
+
+// One that goes while a message is on its way to it may be told that the message has gone.
+TEST_F(CoordinatorServiceTest, WatchersThatGoWhileTheyAreTold_DoNotHoldUpTheEnd) {
+  v1::SubmitPipelineResponse submitted;
+  ASSERT_TRUE(Submit(Pipeline("first"), &submitted).ok());
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext context;
+    v1::WatchJobsResponse message;
+    const auto stream = jobs_->WatchJobs(&context, {});
+    ASSERT_TRUE(stream->Read(&message));
+    context.TryCancel();
+  }
+  server_.reset();
 }
 
 TEST_F(CoordinatorServiceTest, BadOptions_AreRefusedWithTheFlagToChange) {

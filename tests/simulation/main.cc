@@ -2,6 +2,7 @@
 //
 //   simulate --seed 17              one history; --print shows it
 //   simulate --seeds 2000           seeds 1 to 2000 (--from N: beginning there), on all cores
+//                                   (--threads N: on so many)
 //   simulate --bug NAME ...         with a planted bug (planted_bugs.h)
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
@@ -27,6 +28,7 @@ struct Flags {
   Options options;
   uint64_t from = 1;
   uint64_t count = 1;
+  size_t num_threads = std::max(1u, std::thread::hardware_concurrency());
 };
 
 // How to repeat what each thread runs; empty: nothing.
@@ -63,8 +65,7 @@ int RunMany(const std::string& program, const Flags& flags) {
   int64_t events = 0, millis = 0, starts = 0, broken = 0;
   const auto begin = std::chrono::steady_clock::now();
   std::vector<std::thread> threads;
-  const size_t wanted = std::max(1u, std::thread::hardware_concurrency());
-  for (size_t i = 0; i < std::min(kMaxThreads, wanted); ++i) {
+  for (size_t i = 0; i < std::min(kMaxThreads, flags.num_threads); ++i) {
     threads.emplace_back([&, i] {
       for (Options options = flags.options;;) {
         options.seed = next++;
@@ -113,6 +114,8 @@ int Main(int argc, char** argv) {
       many = true;
     } else if (flag == "--from") {
       flags.from = std::stoull(value());
+    } else if (flag == "--threads") {
+      flags.num_threads = std::max(1ul, std::stoul(value()));
     } else if (flag == "--print") {
       flags.options.print = true;
     } else if (flag == "--bug") {

@@ -13,11 +13,8 @@
 namespace moe::model {
 
 HfWriter::HfWriter(std::vector<HfTensor> tensors, artefacts::DType dtype, std::string folder,
-                   uint64_t max_shard_bytes, OnFile on_file)
-    : tensors_(std::move(tensors)),
-      dtype_(dtype),
-      folder_(std::move(folder)),
-      on_file_(std::move(on_file)) {
+                   uint64_t max_shard_bytes)
+    : tensors_(std::move(tensors)), dtype_(dtype), folder_(std::move(folder)) {
   CutIntoShards(max_shard_bytes);
 }
 
@@ -62,7 +59,6 @@ absl::Status HfWriter::EndShard() {
       {.path = shards_[shard_].file, .size_bytes = result.size_bytes, .crc32c = result.crc32c});
   writer_.reset();
   ++shard_;
-  if (on_file_) on_file_(written_.back());
   return absl::OkStatus();
 }
 

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,11 +23,8 @@ inline constexpr uint64_t kMaxShardBytes = 5'000'000'000;
 // one is removed. Holds no weights but the piece it is given.
 class HfWriter {
  public:
-  // A file of weights that is complete and synced, with the checksum of what it should hold.
-  using OnFile = std::function<void(const artefacts::ManifestFile& written)>;
-
   HfWriter(std::vector<HfTensor> tensors, artefacts::DType dtype, std::string folder,
-           uint64_t max_shard_bytes = kMaxShardBytes, OnFile on_file = nullptr);
+           uint64_t max_shard_bytes = kMaxShardBytes);
   ~HfWriter();
 
   // Appends bytes of the tensors, in their order, each as `dtype`; any piece size. INTERNAL for
@@ -53,7 +49,6 @@ class HfWriter {
   const std::vector<HfTensor> tensors_;
   const artefacts::DType dtype_;
   const std::string folder_;
-  const OnFile on_file_;
   std::vector<Shard> shards_;
   size_t shard_ = 0;  // of shards_: the one that is written, or the next
   uint64_t missing_bytes_ = 0;

@@ -179,18 +179,30 @@ absl::StatusOr<StateFiles> StateFiles::Open(const std::string& folder,
   return files;
 }
 
-void StateFiles::Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const {
+std::vector<StateFiles::Copy> StateFiles::Locate(const std::string& tensor, int64_t begin,
+                                                 int64_t end, float* out) const {
+  std::vector<Copy> copies;
   for (const Piece& piece : pieces_) {
     const int64_t first = std::max(begin, piece.range.begin);
     const int64_t last = std::min(end, piece.range.end);
     if (first >= last) continue;
-    const SafetensorsFile& file = files_[piece.file].file;
-    const TensorInfo* info = file.Find(tensor);
+    const TensorInfo* info = files_[piece.file].file.Find(tensor);
     MOE_CHECK(info != nullptr);
-    const int64_t offset = piece.first + first - piece.range.begin;
-    std::memcpy(out + (first - begin),
-                file.data(*info) + static_cast<size_t>(offset) * sizeof(float),
-                static_cast<size_t>(last - first) * sizeof(float));
+    const auto byte = [&](int64_t element) {
+      const int64_t offset = piece.first + element - piece.range.begin;
+      return info->offset + static_cast<uint64_t>(offset) * sizeof(float);
+    };
+    copies.push_back({.file = piece.file,
+                      .begin = byte(first),
+                      .end = byte(last),
+                      .out = out + (first - begin)});
+  }
+  return copies;
+}
+
+void StateFiles::Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const {
+  for (const Copy& copy : Locate(tensor, begin, end, out)) {
+    std::memcpy(copy.out, files_[copy.file].file.bytes() + copy.begin, copy.end - copy.begin);
   }
 }
 

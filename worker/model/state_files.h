@@ -46,7 +46,15 @@ class StateFiles {
   // Whether the files hold kAverageTensor.
   bool has_average() const { return has_average_; }
 
-  // Copies elements [begin, end) of one of the tensors to `out`.
+  // Bytes [begin, end) of file `file` of `names`, elements that go to `out`.
+  struct Copy {
+    size_t file = 0;
+    uint64_t begin = 0, end = 0;
+    float* out = nullptr;
+  };
+  // Where elements [begin, end) of one of the tensors lie that are to go to `out`.
+  std::vector<Copy> Locate(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
+  // Copies them, from the page cache.
   void Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
 
  private:

@@ -1,7 +1,6 @@
 #include "worker/rank/artefacts.h"
 
 #include <algorithm>
-#include <future>
 #include <utility>
 
 #include "common/file.h"
@@ -38,16 +37,6 @@ absl::StatusOr<Json> WriteFolder(const std::string& tokenizer_path, const Output
   MOE_ASSIGN_OR_RETURN(Json metadata, ReadJsonFile(JoinPath(output.dir, "config.json")));
   metadata["tokenizer_crc32c"] = tokenizer.crc32c();
   return metadata;
-}
-
-// That a file on the disk is what was to be written.
-absl::Status ReadBack(const std::string& folder, const artefacts::ManifestFile& written) {
-  MOE_ASSIGN_OR_RETURN(const artefacts::ManifestFile found,
-                       artefacts::DescribeFile(folder, written.path));
-  if (found.size_bytes == written.size_bytes && found.crc32c == written.crc32c) {
-    return absl::OkStatus();
-  }
-  return DataLoss("{}/{} does not read back as it was written", folder, written.path);
 }
 
 // Adds to `files` those of `folder` that are not there; sorts them by path.
@@ -123,21 +112,14 @@ absl::StatusOr<StreamedModel> StreamModelFiles(
     const artefacts::ModelConfig& config, artefacts::DType dtype, const std::string& tokenizer_path,
     const Output& output, const std::function<absl::Status(model::HfWriter&)>& write) {
   std::vector<artefacts::ManifestFile> files;
-  std::vector<std::future<absl::Status>> read_back;  // each file while the next are written
   const auto save = [&]() -> absl::Status {
-    model::HfWriter writer(
-        model::HfTensors(config, model::ParameterLayout(config)), dtype, output.dir,
-        model::kMaxShardBytes, [&](const artefacts::ManifestFile& file) {
-          read_back.push_back(std::async(std::launch::async, ReadBack, output.dir, file));
-        });
+    model::HfWriter writer(model::HfTensors(config, model::ParameterLayout(config)), dtype,
+                           output.dir);
     MOE_RETURN_IF_ERROR(write(writer));
     MOE_ASSIGN_OR_RETURN(files, writer.Finish());
     return model::SaveHfConfig(config, dtype, output.dir);
   };
-  const auto check = [&]() -> absl::Status {
-    for (std::future<absl::Status>& same : read_back) MOE_RETURN_IF_ERROR(same.get());
-    return DescribeOthers(output.dir, files);
-  };
+  const auto check = [&] { return DescribeOthers(output.dir, files); };
   MOE_ASSIGN_OR_RETURN(Json metadata, WriteFolder(tokenizer_path, output, save, check));
   return StreamedModel{.metadata = std::move(metadata), .files = std::move(files)};
 }

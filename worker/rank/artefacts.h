@@ -58,8 +58,7 @@ struct StreamedModel {
 };
 
 // Like WriteModelFiles, with the weights that `write` appends, in the order of model::HfTensors:
-// no more than one of them is in memory. Each file is read back from the disk while the next is
-// written, and its checksum compared with that of what was to be written.
+// no more than one of them is in memory.
 absl::StatusOr<StreamedModel> StreamModelFiles(
     const artefacts::ModelConfig& config, artefacts::DType dtype, const std::string& tokenizer_path,
     const Output& output, const std::function<absl::Status(model::HfWriter&)>& write);

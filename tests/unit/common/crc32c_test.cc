@@ -66,5 +66,15 @@ TEST(Crc32c, InPieces_EqualsTheWhole) {
   }
 }
 
+TEST(Crc32cJoin, OfAnyTwoParts_IsThatOfTheWhole) {
+  const std::vector<uint8_t> bytes = RandomBytes(50'000);
+  const uint32_t whole = Crc32c(bytes.data(), bytes.size());
+  for (const size_t cut : {0, 1, 4096, 12'289, 32'768, 49'999, 50'000}) {
+    const size_t rest = bytes.size() - cut;
+    EXPECT_EQ(Crc32cJoin(Crc32c(bytes.data(), cut), Crc32c(bytes.data() + cut, rest), rest), whole)
+        << cut;
+  }
+}
+
 }  // namespace
 }  // namespace moe

@@ -1,4 +1,5 @@
 // Documents of a sample that do not see one another.
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/searchsorted.h>
 #include <ATen/ops/tensor.h>
@@ -88,7 +89,9 @@ TEST_F(DocumentAttentionTest, Logits_DifferFromThoseOfOneLongDocument) {
   Model model(config_, {.compute = ComputeType::kFp32});
   model.SetParameters(RandomParameters(model.layout(), /*seed=*/11));
   const at::Tensor apart = model.Logits(batch_), whole = model.Logits(ToBatch(tokens_));
-  EXPECT_TRUE(apart.narrow(0, 0, 70).equal(whole.narrow(0, 0, 70))) << "the sample's first";
+  // Not to the bit: the experts of the others have other rows, and products other shapes.
+  EXPECT_TRUE(at::allclose(apart.narrow(0, 0, 70), whole.narrow(0, 0, 70), 1e-5, 1e-5))
+      << "the sample's first";
   EXPECT_GT((apart - whole).narrow(0, 71, 57).abs().max().item<double>(), 0.1);
 }
 
