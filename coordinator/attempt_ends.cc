@@ -10,7 +10,6 @@
 #include "common/status.h"
 #include "coordinator/job_state.h"
 #include "coordinator/ledger/attempt_ledger.h"
-#include "coordinator/outputs.h"
 #include "coordinator/retry_budget.h"
 
 namespace moe::coordinator {
@@ -117,6 +116,7 @@ void AttemptEnds::EndBadly(Turn& turn, Attempt& attempt, const Failure& failure)
     const auto rank = static_cast<size_t>(*attempt.first_to_fail);
     CountFailureOn(attempt.ranks[rank].worker_id, &record);
   }
+  if (failure.cause == v1::CAUSE_DAMAGED_CHECKPOINT) parts_.outputs->LeaveDamaged(turn, attempt);
   const Retry retry = CountFailure(failure.cause, options_.retry_backoff, &job);
   if (retry.again) {
     TryAgain(turn, record, failure, retry.delay_ms);

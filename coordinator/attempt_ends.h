@@ -16,6 +16,7 @@
 #include "coordinator/job_table.h"
 #include "coordinator/ledger/slot_ledger.h"
 #include "coordinator/log_followers.h"
+#include "coordinator/outputs.h"
 #include "coordinator/supervisor_options.h"
 #include "coordinator/turn.h"
 #include "coordinator/worker_messages.h"
@@ -28,6 +29,7 @@ class AttemptEnds {
     AttemptTable* attempts = nullptr;
     JobTable* jobs = nullptr;
     Catalog* catalog = nullptr;
+    Outputs* outputs = nullptr;
     WorkerMessages* messages = nullptr;
     const ArtefactFiles* files = nullptr;
     FileWork* file_work = nullptr;

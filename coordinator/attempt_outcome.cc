@@ -27,6 +27,12 @@ Failure FailureOf(const Attempt& attempt, int32_t rank) {
   return {v1::CAUSE_RANK_DIED, record.gone_message()};
 }
 
+// Whose failure explains that of the others.
+int Weight(v1::Cause cause) {
+  if (IsOwnFault(cause)) return 2;
+  return cause == v1::CAUSE_DAMAGED_CHECKPOINT ? 1 : 0;
+}
+
 }  // namespace
 
 std::string ExitText(int32_t rank, const v1::RankExited& exited) {
@@ -39,14 +45,14 @@ std::string ExitText(int32_t rank, const v1::RankExited& exited) {
 }
 
 Failure WorstFailure(const Attempt& attempt) {
-  // A rank's failure makes its peers fail in other ways. What is the job's own fault wins, then the
-  // first.
+  // A rank's failure makes its peers fail in other ways. What is the job's own fault wins, then a
+  // checkpoint that one of them could not read, then the first.
   std::optional<Failure> worst;
   if (attempt.first_to_fail.has_value()) worst = FailureOf(attempt, *attempt.first_to_fail);
   for (int32_t rank = 0; rank < static_cast<int32_t>(attempt.ranks.size()); ++rank) {
     if (attempt.ranks[static_cast<size_t>(rank)].record.has_finished()) continue;
     const Failure failure = FailureOf(attempt, rank);
-    if (!worst.has_value() || (IsOwnFault(failure.cause) && !IsOwnFault(worst->cause))) {
+    if (!worst.has_value() || Weight(failure.cause) > Weight(worst->cause)) {
       worst = failure;
     }
   }

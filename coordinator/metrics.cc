@@ -127,7 +127,7 @@ CoordinatorMetrics::CoordinatorMetrics(Options options)
       checkpoint_failures_(list_.Counter("moe_checkpoint_save_failures_total",
                                          "Checkpoints that could not be written or committed.")),
       checkpoint_seconds_(list_.Histogram("moe_checkpoint_save_duration_seconds",
-                                          "Time from the snapshot to the verified files.")),
+                                          "Time from the snapshot to the synced files.")),
       checkpoint_time_(list_.Gauge("moe_checkpoint_last_success_timestamp_seconds",
                                    "When a checkpoint was last committed, since the epoch.")),
       checkpoint_bytes_(

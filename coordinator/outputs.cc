@@ -95,15 +95,46 @@ void Outputs::RetainCheckpoints(Turn& turn, v1::JobRecord& record, const std::st
   const std::set<std::string> is_protected = ProtectedArtefacts();
   checkpoints.resize(checkpoints.size() - keep);
   for (const v1::Artefact& artefact : checkpoints) {
-    const std::string reference = ArtefactReference(artefact);
-    if (is_protected.contains(reference)) continue;
-    parts_.catalog->Remove(turn, artefact.name(), artefact.version());
-    auto& outputs = *record.mutable_job()->mutable_outputs();
-    outputs.erase(std::remove(outputs.begin(), outputs.end(), reference), outputs.end());
+    if (is_protected.contains(ArtefactReference(artefact))) continue;
+    Forget(turn, record, artefact);
     turn.After([this, path = artefact.path()] {
       parts_.file_work->Post([files = parts_.files, path] { files->Remove(path); });
     });
   }
+}
+
+void Outputs::Forget(Turn& turn, v1::JobRecord& record, const v1::Artefact& artefact) {
+  const std::string reference = ArtefactReference(artefact);
+  auto& outputs = *record.mutable_job()->mutable_outputs();
+  outputs.erase(std::remove(outputs.begin(), outputs.end(), reference), outputs.end());
+  parts_.catalog->Remove(turn, artefact.name(), artefact.version());
+}
+
+void Outputs::LeaveDamaged(Turn& turn, const Attempt& attempt) {
+  v1::JobRecord& record = *parts_.jobs->Find(attempt.job);
+  const v1::Artefact* found = parts_.catalog->Find(record.resume_artefact());
+  if (found == nullptr || found->job_id() != record.job().job_id()) return;
+  const v1::Artefact damaged = *found;  // a copy: removal invalidates the catalogue's own
+  // The newest of its own that is older, else the one of another job that it continues.
+  const v1::Artefact* before = nullptr;
+  for (const std::string& reference : attempt.record.input_artefacts()) {
+    const v1::Artefact* input = parts_.catalog->Find(reference);
+    const bool continues = TrainSettings(record.job().spec())->start() == "continue" &&
+                           input != nullptr && input->kind() == v1::ARTEFACT_KIND_CHECKPOINT;
+    if (continues) before = input;
+  }
+  for (const v1::Artefact* own : parts_.catalog->MadeBy(record.job().job_id())) {
+    if (own->kind() == damaged.kind() && own->step() < damaged.step()) before = own;
+  }
+  record.set_resume_artefact(before == nullptr ? "" : ArtefactReference(*before));
+  parts_.jobs->Note(
+      turn, record, v1::CAUSE_DAMAGED_CHECKPOINT,
+      fmt::format("{} at step {} is damaged and no longer in the catalogue; {}",
+                  ArtefactReference(damaged), damaged.step(),
+                  before == nullptr ? "there is none before it, so that the job starts over"
+                                    : fmt::format("goes on from step {} ({})", before->step(),
+                                                  ArtefactReference(*before))));
+  Forget(turn, record, damaged);
 }
 
 }  // namespace moe::coordinator

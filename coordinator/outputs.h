@@ -37,8 +37,13 @@ class Outputs {
   absl::Status Refuse(const Attempt& attempt, const v1::ArtefactWritten& written) const;
   // Catalogues it, and lets go of the job's checkpoints that are more than it keeps.
   void Commit(Turn& turn, Attempt& attempt, const v1::ArtefactWritten& written);
+  // The checkpoint that the attempt was to go on from is damaged: takes it out of the catalogue,
+  // and lets the job go on from the one before it, or from where it began. The files stay until the
+  // coordinator starts again. Another job's checkpoint is left alone.
+  void LeaveDamaged(Turn& turn, const Attempt& attempt);
 
  private:
+  void Forget(Turn& turn, v1::JobRecord& record, const v1::Artefact& artefact);
   void RetainCheckpoints(Turn& turn, v1::JobRecord& record, const std::string& name);
   // What a live job reads or would resume from.
   std::set<std::string> ProtectedArtefacts() const;

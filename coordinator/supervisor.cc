@@ -23,6 +23,7 @@ Supervisor::Supervisor(Options options, Parts parts)
       ends_(options_, {.attempts = &attempts_,
                        .jobs = parts.jobs,
                        .catalog = parts.catalog,
+                       .outputs = &outputs_,
                        .messages = &messages_,
                        .files = parts.files,
                        .file_work = parts.file_work,

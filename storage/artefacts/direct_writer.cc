@@ -20,9 +20,10 @@ constexpr int kMaxBuffers = kDirectThreads + 2;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DirectWriter>> DirectWriter::Create(const std::string& path,
-                                                                   uint64_t size_bytes) {
+                                                                   uint64_t size_bytes,
+                                                                   ReadBack read_back) {
   MOE_ASSIGN_OR_RETURN(FileDescriptor fd, OpenDirect(path, O_RDWR | O_CREAT | O_TRUNC));
-  std::unique_ptr<DirectWriter> writer(new DirectWriter(path, std::move(fd)));
+  std::unique_ptr<DirectWriter> writer(new DirectWriter(path, std::move(fd), read_back));
   MOE_RETURN_IF_ERROR(writer->Reserve(size_bytes));
   return writer;
 }
@@ -42,8 +43,8 @@ absl::Status DirectWriter::Reserve(uint64_t size_bytes) {
   return absl::OkStatus();
 }
 
-DirectWriter::DirectWriter(std::string path, FileDescriptor fd)
-    : path_(std::move(path)), fd_(std::move(fd)) {
+DirectWriter::DirectWriter(std::string path, FileDescriptor fd, ReadBack read_back)
+    : path_(std::move(path)), fd_(std::move(fd)), read_back_(read_back) {
   filling_.data = AllocateAligned(kDirectBlockBytes);
 }
 
@@ -116,15 +117,18 @@ void DirectWriter::RunThread() {
       full_.pop_front();
       if (!written_.ok()) continue;
     }
-    absl::Status status = WriteAt(fd_.get(), block.data.get(), block.size, block.offset, path_);
-    if (status.ok()) {
-      status =
-          CheckWritten(fd_.get(), block.data.get(), block.size, block.offset, scratch.get(), path_);
-    }
+    absl::Status status = WriteBlock(block, scratch.get());
     absl::MutexLock lock(&mutex_);
     if (written_.ok()) written_ = std::move(status);
     spare_.push_back(std::move(block.data));
   }
+}
+
+absl::Status DirectWriter::WriteBlock(const Block& block, uint8_t* scratch) const {
+  const uint8_t* data = block.data.get();
+  MOE_RETURN_IF_ERROR(WriteAt(fd_.get(), data, block.size, block.offset, path_));
+  if (read_back_ == ReadBack::kNever) return absl::OkStatus();
+  return CheckWritten(fd_.get(), data, block.size, block.offset, scratch, path_);
 }
 
 absl::Status DirectWriter::Drain() {
@@ -143,10 +147,8 @@ absl::Status DirectWriter::WriteRest() {
     // The last write is rounded up to whole blocks; the excess is cut off below.
     uint8_t* data = filling_.data.get();
     std::memset(data + filling_.size, 0, AlignUp(filling_.size) - filling_.size);
-    MOE_RETURN_IF_ERROR(WriteAt(fd_.get(), data, filling_.size, filling_.offset, path_));
     const AlignedBuffer scratch = AllocateAligned(AlignUp(filling_.size));
-    MOE_RETURN_IF_ERROR(
-        CheckWritten(fd_.get(), data, filling_.size, filling_.offset, scratch.get(), path_));
+    MOE_RETURN_IF_ERROR(WriteBlock(filling_, scratch.get()));
   }
   MOE_RETURN_IF_ERROR(Drain());
   if (::ftruncate(fd_.get(), static_cast<off_t>(size_bytes_)) != 0) {

@@ -18,15 +18,19 @@
 
 namespace moe::artefacts {
 
-// Writes with O_DIRECT (buffered where the file system refuses that), on threads of its own. What
-// was written is read back and compared: at the end the disk has given back every byte. Removes the
-// file where anything fails, and where it is destroyed before Finish().
+// Whether blocks are read back and compared once they are written: twice the work for the disk, for
+// what nobody could make again if it were found damaged later.
+enum class ReadBack { kNever, kEachBlock };
+
+// Writes with O_DIRECT (buffered where the file system refuses that), on threads of its own.
+// Removes the file where anything fails, and where it is destroyed before Finish().
 class DirectWriter {
  public:
   // Reserves `size_bytes` on the disk, so that a full one is seen before anything is written:
   // RESOURCE_EXHAUSTED with what is needed and free.
   static absl::StatusOr<std::unique_ptr<DirectWriter>> Create(const std::string& path,
-                                                              uint64_t size_bytes);
+                                                              uint64_t size_bytes,
+                                                              ReadBack read_back);
   ~DirectWriter();
   DirectWriter(const DirectWriter&) = delete;
   DirectWriter& operator=(const DirectWriter&) = delete;
@@ -47,12 +51,14 @@ class DirectWriter {
     uint64_t offset = 0;
   };
 
-  DirectWriter(std::string path, FileDescriptor fd);
+  DirectWriter(std::string path, FileDescriptor fd, ReadBack read_back);
 
   // Asks for the blocks at once; fails, without taking any, where they are more than there are.
   absl::Status Reserve(uint64_t size_bytes);
   absl::Status Fail(absl::Status status);  // removes the file
   absl::Status WriteRest();
+  // `scratch` as in CheckWritten.
+  absl::Status WriteBlock(const Block& block, uint8_t* scratch) const;
 
   // Gives `filling_` away, and waits for memory for the next.
   absl::Status HandOver();
@@ -62,6 +68,7 @@ class DirectWriter {
 
   const std::string path_;
   FileDescriptor fd_;
+  const ReadBack read_back_;
   Block filling_;
   uint64_t size_bytes_ = 0;
   uint32_t crc32c_ = 0;

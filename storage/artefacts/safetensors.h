@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/file.h"
+#include "storage/artefacts/direct_writer.h"
 
 namespace moe::artefacts {
 
@@ -56,7 +57,7 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes a file piece by piece with DirectWriter: past the page cache, read back and compared.
+// Writes a file piece by piece with DirectWriter, past the page cache.
 class SafetensorsWriter {
  public:
   struct Entry {
@@ -72,7 +73,8 @@ class SafetensorsWriter {
   // Creates the file and writes the header (padded so that data starts at a multiple of 4096).
   static absl::StatusOr<std::unique_ptr<SafetensorsWriter>> Create(
       const std::string& path, const std::vector<Entry>& entries,
-      const std::map<std::string, std::string>& metadata);
+      const std::map<std::string, std::string>& metadata,
+      ReadBack read_back = ReadBack::kEachBlock);
   ~SafetensorsWriter();  // an unfinished file is removed
 
   // Appends bytes of the tensors, in the order of `entries`; any piece size.

@@ -4,7 +4,6 @@
 
 #include "common/json.h"
 #include "common/status.h"
-#include "storage/artefacts/direct_writer.h"
 #include "storage/artefacts/safetensors.h"
 
 namespace moe::artefacts {
@@ -26,7 +25,7 @@ class SafetensorsWriter::Impl {
 
 absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(
     const std::string& path, const std::vector<Entry>& entries,
-    const std::map<std::string, std::string>& metadata) {
+    const std::map<std::string, std::string>& metadata, ReadBack read_back) {
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadataKey] = metadata;
   uint64_t data_bytes = 0;
@@ -53,7 +52,7 @@ absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(
   text.resize(text_bytes, ' ');
 
   const uint64_t size_bytes = header_bytes + data_bytes;
-  MOE_ASSIGN_OR_RETURN(auto writer, DirectWriter::Create(path, size_bytes));
+  MOE_ASSIGN_OR_RETURN(auto writer, DirectWriter::Create(path, size_bytes, read_back));
   MOE_RETURN_IF_ERROR(writer->Append(&text_bytes, sizeof text_bytes));
   MOE_RETURN_IF_ERROR(writer->Append(text.data(), text.size()));
   return std::unique_ptr<SafetensorsWriter>(

@@ -3,11 +3,14 @@
 //   checkpoint FOLDER ELEMENTS THREADS
 //
 // Obeys one word per line on standard input, answering each with one JSON object on a line:
-//   save    a whole checkpoint by CheckpointWriter, as the trainer makes them: copied, written with
-//           O_DIRECT, read back, with its manifest   {"blocked_s", "written_s", "total_s", "path"}
-//   load    the newest one by LoadCheckpoint         {"seconds"}
-//   memcpy  a copy of as many bytes                  {"seconds"}
-//   raw     as many bytes with O_DIRECT and fsync    {"seconds"}
+//   save      a whole checkpoint by CheckpointWriter, as the trainer makes them: copied, written
+//   with
+//             O_DIRECT, with its manifest              {"blocked_s", "written_s", "total_s",
+//             "path"}
+//   load      the newest one by LoadCheckpoint         {"seconds"}
+//   memcpy    a copy of as many bytes                  {"seconds"}
+//   raw       as many bytes with O_DIRECT and fsync    {"seconds"}
+//   raw_read  what `raw` wrote, with O_DIRECT          {"seconds"}
 // tests/bench/checkpoint.py drives it beside the same state in PyTorch.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -110,28 +113,42 @@ class Bench {
   }
 
   Json Raw() {
-    constexpr size_t kBlock = size_t{8} << 20;
-    const artefacts::AlignedBuffer block = artefacts::AllocateAligned(kBlock);
-    std::memset(block.get(), 0x5a, kBlock);
-    const std::string path = JoinPath(folder_, "raw");
-    const size_t bytes = static_cast<size_t>(3 * numel_) * sizeof(float);
-    const double seconds = Seconds([&] {
-      const FileDescriptor fd(
-          ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0644));
-      if (!fd.valid()) throw std::runtime_error("no O_DIRECT in " + folder_);
-      for (size_t written = 0; written < bytes; written += kBlock) {
-        if (::write(fd.get(), block.get(), kBlock) != static_cast<ssize_t>(kBlock)) {
-          throw std::runtime_error("cannot write " + path);
-        }
-      }
-      if (::fsync(fd.get()) != 0) throw std::runtime_error("cannot sync " + path);
-    });
-    ::unlink(path.c_str());
-    return {{"seconds", seconds}};
+    std::memset(block_.get(), 0x5a, kBlock);
+    return {{"seconds", Seconds([&] {
+               const FileDescriptor fd = OpenRaw(O_WRONLY | O_CREAT | O_TRUNC);
+               MoveRaw([&] { return ::write(fd.get(), block_.get(), kBlock); });
+               if (::fsync(fd.get()) != 0) throw std::runtime_error("cannot sync " + raw_path_);
+             })}};
+  }
+
+  Json RawRead() {
+    return {{"seconds", Seconds([&] {
+               const FileDescriptor fd = OpenRaw(O_RDONLY);
+               MoveRaw([&] { return ::read(fd.get(), block_.get(), kBlock); });
+             })}};
   }
 
  private:
+  static constexpr size_t kBlock = size_t{8} << 20;
+
+  FileDescriptor OpenRaw(int flags) const {
+    FileDescriptor fd(::open(raw_path_.c_str(), flags | O_DIRECT | O_CLOEXEC, 0644));
+    if (!fd.valid()) throw std::runtime_error("cannot open with O_DIRECT: " + raw_path_);
+    return fd;
+  }
+  // As many blocks as hold the state.
+  void MoveRaw(const std::function<ssize_t()>& move) const {
+    const size_t bytes = static_cast<size_t>(3 * numel_) * sizeof(float);
+    for (size_t moved = 0; moved < bytes; moved += kBlock) {
+      if (move() != static_cast<ssize_t>(kBlock)) {
+        throw std::runtime_error("cannot read or write " + raw_path_);
+      }
+    }
+  }
+
   const std::string folder_;
+  const std::string raw_path_ = JoinPath(folder_, "raw");
+  const artefacts::AlignedBuffer block_ = artefacts::AllocateAligned(kBlock);
   const model::ParameterLayout layout_;
   const int64_t numel_;
   const at::Tensor parameters_, exp_avg_, exp_avg_sq_;
@@ -152,10 +169,11 @@ int Main(int argc, char** argv) {
   std::printf("{\"ready\": true}\n");
   std::fflush(stdout);
   for (std::string command; std::getline(std::cin, command);) {
-    const Json answer = command == "save"   ? bench.Save()
-                        : command == "load" ? bench.Load()
-                        : command == "raw"  ? bench.Raw()
-                                            : bench.Memcpy();
+    const Json answer = command == "save"       ? bench.Save()
+                        : command == "load"     ? bench.Load()
+                        : command == "raw"      ? bench.Raw()
+                        : command == "raw_read" ? bench.RawRead()
+                                                : bench.Memcpy();
     std::printf("%s\n", answer.dump().c_str());
     std::fflush(stdout);
   }

@@ -3,16 +3,8 @@
 # Options: --quick, --mib N, --folder DIR, --threads N (see checkpoint.py).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-
-# PyTorch is installed by the train-step benchmark; a peer that is missing is named.
-cache="${MOE_CACHE_DIR:-$HOME/.cache/moe}"
-venv="$cache/bench-venv"
-export LD_LIBRARY_PATH="/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-python="$venv/bin/python"
-if [ -x "$python" ] && ! "$python" -c 'import safetensors' 2>/dev/null; then
-  "$venv/bin/pip" install --quiet safetensors >&2 || echo "safetensors could not be installed" >&2
-fi
-[ -x "$python" ] || python=python3
+python=python3
+. tests/bench/peers/torch.sh  # or one with PyTorch
 
 build="${MOE_BUILD_DIR:-build/bench}"
 [ -f "$build/build.ninja" ] || cmake --preset release -B "$build" -DMOE_BUILD_TESTS=ON >&2

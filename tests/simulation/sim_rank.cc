@@ -174,6 +174,9 @@ void SimRank::ReportStarted() {
   report.mutable_started()->set_device("cpu");
   Report(std::move(report));
   started_ = true;
+  if (spec_.contains("resume") && world_->random.OneIn(20)) {
+    return Fail(v1::CAUSE_DAMAGED_CHECKPOINT, "the disk gives back something else");
+  }
   Loop();
 }
 

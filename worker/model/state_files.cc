@@ -114,7 +114,8 @@ absl::StatusOr<std::unique_ptr<SafetensorsWriter>> CreateStateFile(const std::st
   } else {
     metadata[kRanges] = RangesText(ranges);
   }
-  return SafetensorsWriter::Create(path, entries, metadata);
+  // A checkpoint that turns out to be damaged is left for the one before it.
+  return SafetensorsWriter::Create(path, entries, metadata, artefacts::ReadBack::kNever);
 }
 
 absl::Status StateFiles::Add(const std::string& path, int64_t arena_numel) {

@@ -95,6 +95,8 @@ Failure CurrentExceptionFailure() {
     return {"CAUSE_LOSS_SPIKE", error.what()};
   } catch (const parallel::CollectiveError& error) {
     return {"CAUSE_COLLECTIVE_FAILED", error.what()};
+  } catch (const training::DamagedCheckpoint& error) {
+    return {"CAUSE_DAMAGED_CHECKPOINT", error.what()};
   } catch (const training::CheckpointError& error) {
     const bool bad_input = absl::IsInvalidArgument(error.status());
     return {bad_input ? "CAUSE_BAD_INPUT" : "CAUSE_STORAGE", error.what()};

@@ -48,8 +48,15 @@ absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t man
   MOE_ASSIGN_OR_RETURN(const Json progress, ReadJsonFile(progress_path));
   MOE_ASSIGN_OR_RETURN(state.progress, ParseProgress(progress, progress_path));
 
-  MOE_ASSIGN_OR_RETURN(const model::StateFiles files,
-                       model::StateFiles::Open(path, names, layout.whole_numel()));
+  auto opened = model::StateFiles::Open(path, names, layout.whole_numel());
+  if (!opened.ok()) {
+    // What does not make sense may be damaged: the checksums know.
+    for (const artefacts::ManifestFile& file : state_files) {
+      MOE_RETURN_IF_ERROR(artefacts::VerifyFile(path, file));
+    }
+    return opened.status();
+  }
+  const model::StateFiles files = *std::move(opened);
   std::vector<std::vector<model::StateFiles::Copy>> copies(names.size());  // of each file
   const auto make = [&](const char* tensor, const std::vector<parallel::Range>& ranges) {
     at::Tensor values = at::empty({TotalNumel(ranges)}, at::kFloat);

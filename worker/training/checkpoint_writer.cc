@@ -278,7 +278,7 @@ absl::Status CheckpointWriter::Complete(const std::string& folder, const Progres
     }
     manifest.files.push_back(std::move(file));
   }
-  // Each rank has read back what it wrote; this one must find it, from its host.
+  // What the others wrote must be there as this host sees it.
   manifest.files.insert(manifest.files.end(), shards.begin(), shards.end());
   MOE_RETURN_IF_ERROR(artefacts::CheckSizes(folder, manifest));
   std::sort(manifest.files.begin(), manifest.files.end(),

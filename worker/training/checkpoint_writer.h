@@ -30,7 +30,7 @@ struct WrittenCheckpoint {
   uint32_t manifest_crc32c = 0;
   uint64_t size_bytes = 0;
   int64_t step = 0;
-  double write_seconds = 0;    // from snapshot to verified
+  double write_seconds = 0;    // from snapshot to synced
   double blocked_seconds = 0;  // the step loop: waiting for the checkpoint before, and copying
   Json metadata = Json::object();
   std::vector<std::string> inputs;

@@ -14,7 +14,6 @@
 #include "planner/flops.h"
 #include "worker/evaluation/read_batch.h"
 #include "worker/training/arena_check.h"
-#include "worker/training/checkpoint_reader.h"
 #include "worker/training/heldout_losses.h"
 #include "worker/training/ownership.h"
 
@@ -181,11 +180,18 @@ void Trainer::Start(const at::Tensor& parameters) {
   model_.SetParameters(parameters_);
 }
 
-void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
+LoadedState Trainer::Load(const CheckpointPlace& place, const char* purpose) const {
   absl::StatusOr<LoadedState> loaded =
-      LoadCheckpoint(path, manifest_crc32c, model_.layout(), owned_);
-  if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "resuming"));
-  progress_ = loaded->progress;
+      LoadCheckpoint(place.path, place.manifest_crc32c, model_.layout(), owned_);
+  if (loaded.ok()) return *std::move(loaded);
+  const absl::Status status = Annotate(loaded.status(), purpose);
+  if (absl::IsDataLoss(status) || absl::IsNotFound(status)) throw DamagedCheckpoint(status);
+  throw CheckpointError(status);
+}
+
+void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
+  LoadedState loaded = Load({path, manifest_crc32c}, "resuming");
+  progress_ = loaded.progress;
   if (progress_.seed != options_.seed) {
     throw CheckpointError(
         InvalidArgument("{}: made with seed {}, the job has seed {}: the data order would change",
@@ -207,10 +213,10 @@ void Trainer::Resume(const std::string& path, uint32_t manifest_crc32c) {
         path, progress_.sampler_version, version));
   }
   progress_.world_size = communicator_.world_size();
-  parameters_ = loaded->parameters.to(model_.device());
-  exp_avg_ = loaded->exp_avg.to(model_.device());
-  exp_avg_sq_ = loaded->exp_avg_sq.to(model_.device());
-  average_.Start(OwnedParameters(), OnDevice(loaded->average));
+  parameters_ = loaded.parameters.to(model_.device());
+  exp_avg_ = loaded.exp_avg.to(model_.device());
+  exp_avg_sq_ = loaded.exp_avg_sq.to(model_.device());
+  average_.Start(OwnedParameters(), OnDevice(loaded.average));
   resumed_from_ = CheckpointPlace{.path = path, .manifest_crc32c = manifest_crc32c};
   model_.SetParameters(parameters_);
 }
@@ -453,20 +459,18 @@ bool Trainer::Rollback() {
     }
     return false;
   }
-  absl::StatusOr<LoadedState> loaded =
-      LoadCheckpoint(place->path, place->manifest_crc32c, model_.layout(), owned_);
-  if (!loaded.ok()) throw CheckpointError(Annotate(loaded.status(), "rolling back"));
+  const LoadedState loaded = Load(*place, "rolling back");
   exchange_.WaitForParameters();
-  parameters_.copy_(loaded->parameters);
-  exp_avg_.copy_(loaded->exp_avg);
-  exp_avg_sq_.copy_(loaded->exp_avg_sq);
-  average_.Start(OwnedParameters(), OnDevice(loaded->average));
+  parameters_.copy_(loaded.parameters);
+  exp_avg_.copy_(loaded.exp_avg);
+  exp_avg_sq_.copy_(loaded.exp_avg_sq);
+  average_.Start(OwnedParameters(), OnDevice(loaded.average));
   model_.SetParameters(parameters_);
   if (communicator_.rank() == 0) {
     observer_.OnWarning(
         progress_.step + 1, "rollback",
         fmt::format("weights and optimizer state are those of step {} again; the data goes on",
-                    loaded->progress.step));
+                    loaded.progress.step));
   }
   return true;
 }

@@ -32,6 +32,7 @@
 #include "worker/model/model.h"
 #include "worker/parallel/communicator.h"
 #include "worker/training/adamw.h"
+#include "worker/training/checkpoint_reader.h"
 #include "worker/training/checkpoint_writer.h"
 #include "worker/training/dynamic_mixture.h"
 #include "worker/training/global_batch.h"
@@ -67,6 +68,12 @@ class CheckpointError : public std::runtime_error {
 
  private:
   absl::Status status_;
+};
+
+// The checkpoint to go on from is not what was written, or is not there: an older one may do.
+class DamagedCheckpoint : public CheckpointError {
+ public:
+  using CheckpointError::CheckpointError;
 };
 
 // Losses on held-out text, beside the losses of training.
@@ -159,8 +166,8 @@ class Trainer {
   // changes in place where the model computes on the CPU, and copies to its device elsewhere.
   // std::invalid_argument where a value is not finite.
   void Start(const at::Tensor& parameters);
-  // Continues after the step of the checkpoint at `path`. CheckpointError where it is corrupt or of
-  // another run: seed, dataset, model or mixture differ.
+  // Continues after the step of the checkpoint at `path`. DamagedCheckpoint where its checksums are
+  // not right, CheckpointError where it is of another run: seed, dataset, model or mixture differ.
   void Resume(const std::string& path, uint32_t manifest_crc32c);
 
   // Runs to the last step or to a stop. A drain writes a checkpoint first; it is not waited for
@@ -192,6 +199,8 @@ class Trainer {
                    double gradient_scale, const at::Tensor& parameters, const at::Tensor& gradients,
                    const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq);
   [[noreturn]] void StopFor(const Verdict& verdict);
+  // For `purpose`, as in "resuming". DamagedCheckpoint, CheckpointError.
+  LoadedState Load(const CheckpointPlace& place, const char* purpose) const;
   // Restores parameters and moments of the newest checkpoint; step and data cursor go on. False
   // where there is none yet.
   bool Rollback();

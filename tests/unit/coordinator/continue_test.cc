@@ -119,6 +119,35 @@ TEST_F(ContinueTest, LaterAttempt_ResumesFromItsOwnCheckpoint) {
   EXPECT_EQ(RunSpecOf("j4")["resume"]["step"], 60);
 }
 
+TEST_F(ContinueTest, OwnCheckpointIsDamaged_ResumesFromThatOfTheOtherJobOnceMore) {
+  SubmitBoth();
+  Losses(rank_, 10, 2.5);
+  FinishTrain();
+  RankOutbox more{.worker = "w1", .job = "j4"};
+  Started(more);
+  Losses(more, 50, 2.3);
+  Artefact(more, "step-60", 60);
+  const auto end_both = [&](int32_t attempt, v1::Cause cause) {
+    for (const int rank : {0, 1}) {
+      RankOutbox outbox{.worker = "w1", .job = "j4", .attempt = attempt, .rank = rank};
+      if (attempt > 1) Started(outbox);
+      if (attempt > 1) Failed(outbox, cause, "resuming");
+      Exited(outbox, 1, 0);
+    }
+    Advance(3000);
+  };
+  end_both(1, v1::CAUSE_UNSPECIFIED);
+  ASSERT_EQ(RunSpecOf("j4")["resume"]["step"], 60);
+  end_both(2, v1::CAUSE_DAMAGED_CHECKPOINT);
+  EXPECT_EQ(Job("j4").attempt(), 3);
+  EXPECT_EQ(RunSpecOf("j4")["resume"]["step"], 40);
+  // The decisions that it has made are made.
+  EXPECT_EQ(sampler_->JournalOf(4).size(), 2u);
+  // What another job made is not its to leave.
+  end_both(3, v1::CAUSE_DAMAGED_CHECKPOINT);
+  EXPECT_EQ(RunSpecOf("j4")["resume"]["step"], 40);
+}
+
 TEST_F(ContinueTest, PinnedWeights_StayPinned) {
   SubmitBoth();
   Losses(rank_, 10, 2.5);

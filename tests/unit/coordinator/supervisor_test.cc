@@ -175,6 +175,46 @@ TEST_F(SupervisorTest, Checkpoint_Unverified_IsRefusedAndTheRunGoesOn) {
   EXPECT_EQ(Job("j3").progress().done(), 11);
 }
 
+TEST_F(SupervisorTest, Checkpoint_Damaged_IsLeftForTheOneBefore) {
+  StartTraining(/*slots=*/1, /*keep=*/2);
+  RankOutbox rank{.worker = "w1", .job = "j3"};
+  Started(rank);
+  const std::string first = Artefact(rank, "step-00000010", 10);
+  Artefact(rank, "step-00000020", 20);
+  Exited(rank, -1, 9);
+  const auto present_run = [&] {
+    Advance(5000);
+    return Json::parse(Sent("w1", Kind::kStart).back().start().run_spec_json());
+  };
+  const auto fail = [&](int32_t attempt) {
+    RankOutbox failing{.worker = "w1", .job = "j3", .attempt = attempt};
+    Started(failing);
+    Failed(failing, v1::CAUSE_DAMAGED_CHECKPOINT, "resuming: wrong CRC-32C");
+    Exited(failing, 1, 0);
+  };
+  EXPECT_EQ(present_run()["resume"]["step"], 20);
+  fail(2);
+  EXPECT_EQ(CheckpointsOf("j3"), std::vector<std::string>{"train:1"});
+  EXPECT_EQ(Job("j3").outputs_size(), 1);
+  RestartCoordinator();
+  Connect("w1", 1);
+  const Json third = present_run();
+  EXPECT_EQ(third["attempt"], 3);
+  EXPECT_EQ(third["resume"]["step"], 10);
+  EXPECT_EQ(third["resume"]["path"], first);
+
+  fail(3);
+  EXPECT_TRUE(CheckpointsOf("j3").empty());
+  const Json fourth = present_run();
+  EXPECT_EQ(fourth["attempt"], 4);
+  EXPECT_FALSE(fourth.contains("resume"));
+  // A new checkpoint has a name of its own.
+  RankOutbox last{.worker = "w1", .job = "j3", .attempt = 4};
+  Started(last);
+  Artefact(last, "step-00000010", 10);
+  EXPECT_EQ(CheckpointsOf("j3"), std::vector<std::string>{"train:3"});
+}
+
 TEST_F(SupervisorTest, Artefact_OutsideTheAttemptsFolder_IsRefused) {
   StartTraining();
   RankOutbox rank{.worker = "w1", .job = "j3"};

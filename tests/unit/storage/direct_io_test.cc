@@ -48,7 +48,8 @@ constexpr size_t kSizes[] = {0,
 
 absl::Status Write(const std::string& path, const std::string& text, size_t piece,
                    uint32_t* crc32c) {
-  MOE_ASSIGN_OR_RETURN(const auto writer, DirectWriter::Create(path, text.size()));
+  MOE_ASSIGN_OR_RETURN(const auto writer,
+                       DirectWriter::Create(path, text.size(), ReadBack::kEachBlock));
   for (size_t i = 0; i < text.size(); i += piece) {
     MOE_RETURN_IF_ERROR(writer->Append(text.data() + i, std::min(piece, text.size() - i)));
   }
@@ -83,7 +84,7 @@ TEST(DirectIo, FileThatIsNone_IsRefused) {
   const TemporaryFolder folder;
   EXPECT_EQ(ReadDirect(folder.File("absent")).status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(Message(ReadDirect(folder.path()).status()), HasSubstr("is not a regular file"));
-  EXPECT_THAT(Message(DirectWriter::Create(folder.File("a/b"), 1).status()),
+  EXPECT_THAT(Message(DirectWriter::Create(folder.File("a/b"), 1, ReadBack::kNever).status()),
               HasSubstr("cannot create"));
 }
 
@@ -121,7 +122,7 @@ TEST(DirectWriter, NotFinished_LeavesNoFile) {
   const TemporaryFolder folder;
   const std::string text = RandomText(3 * kDirectBlockBytes), path = folder.File("file");
   {
-    const auto writer = DirectWriter::Create(path, text.size());
+    const auto writer = DirectWriter::Create(path, text.size(), ReadBack::kNever);
     ASSERT_TRUE((*writer)->Append(text.data(), text.size()).ok());
     EXPECT_TRUE(FileExists(path));
   }
@@ -137,7 +138,7 @@ TEST(DirectWriter, WriteThatFails_IsToldByALaterCallAndLeavesNoFile) {
     std::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit = {.rlim_cur = 3 * kDirectBlockBytes, .rlim_max = 3 * kDirectBlockBytes};
     ::setrlimit(RLIMIT_FSIZE, &limit);
-    const auto writer = DirectWriter::Create(path, 0);
+    const auto writer = DirectWriter::Create(path, 0, ReadBack::kNever);
     const absl::Status appended = (*writer)->Append(text.data(), text.size());
     const bool told = !appended.ok() && Message(appended).find("cannot write " + path) == 0;
     const bool again = (*writer)->Append("x", 1) == appended && (*writer)->Finish() == appended;

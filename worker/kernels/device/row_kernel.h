@@ -11,7 +11,7 @@
 // All members of a team call Row with the same row. A member has a rank() below size() and takes
 // the columns that ForColumns gives it; Sum and Max are over the values of all members, which all
 // get the result and have come that far. On the CPU a team is one thread (SoloTeam), on a GPU the
-// threads of worker/cuda/launch.cuh; tests also run teams of several CPU threads.
+// threads of worker/cuda/team.cuh; tests also run teams of several CPU threads.
 //
 // Sums have a fixed order for a given size of the team, and rows write to memory of their own, so
 // equal inputs give equal bits.

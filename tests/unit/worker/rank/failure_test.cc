@@ -51,6 +51,11 @@ TEST(FailureTest, CheckpointOfAnotherModel_IsBadInput) {
       "CAUSE_BAD_INPUT");
 }
 
+TEST(FailureTest, DamagedCheckpoint_HasItsOwnCause) {
+  EXPECT_EQ(FailureOfThrowing([] { throw training::DamagedCheckpoint(DataLoss("CRC")); }).cause,
+            "CAUSE_DAMAGED_CHECKPOINT");
+}
+
 TEST(FailureTest, TensorThatDoesNotFitInMemory_IsOutOfMemory) {
   const Failure failure = FailureOfThrowing([] { at::empty({int64_t{1} << 52}, at::kFloat); });
   EXPECT_EQ(failure.cause, "CAUSE_OUT_OF_MEMORY");

@@ -123,6 +123,43 @@ TEST_F(CheckpointWriterTest, Load_ModelOfAnotherSize_IsInvalidArgument) {
   EXPECT_THAT(Message(state.status()), HasSubstr("another model"));
 }
 
+// Wherever a byte is wrong: in the header, which then may make no sense, or among the numbers.
+TEST_F(CheckpointWriterTest, Load_DamagedFile_IsDataLoss) {
+  parallel::SingleRankCommunicator communicator;
+  WrittenCheckpoint written;
+  CheckpointWriter writer(
+      Options(), TinyMoe(), layout_, communicator,
+      {.on_written = [&](const WrittenCheckpoint& checkpoint) { written = checkpoint; },
+       .on_failed = [](int64_t, const absl::Status&) {}});
+  writer.Save(ProgressAt(1), parameters_, exp_avg_, exp_avg_sq_);
+  ASSERT_TRUE(writer.Wait().ok());
+  const auto load = [&] {
+    return LoadCheckpoint(written.path, written.manifest_crc32c, layout_, {{0, numel_}}).status();
+  };
+  const std::string state = written.path + "/state-00000-of-00001.safetensors";
+  const std::string whole = *ReadFile(state);
+  for (const size_t place : {size_t{0}, size_t{8}, size_t{40}, size_t{4096}, whole.size() - 1}) {
+    std::string damaged = whole;
+    damaged[place] ^= 0x20;
+    ASSERT_TRUE(WriteFileAtomically(state, damaged).ok());
+    EXPECT_EQ(load().code(), absl::StatusCode::kDataLoss) << place;
+    EXPECT_THAT(Message(load()), HasSubstr(state)) << place;
+  }
+  ASSERT_TRUE(WriteFileAtomically(state, whole.substr(0, whole.size() - 1)).ok());
+  EXPECT_EQ(load().code(), absl::StatusCode::kDataLoss) << "cut";
+  ASSERT_TRUE(WriteFileAtomically(state, whole).ok());
+  EXPECT_TRUE(load().ok());
+  for (const char* name : {"progress.json", "manifest.json"}) {
+    const std::string path = JoinPath(written.path, name);
+    const std::string text = *ReadFile(path);
+    ASSERT_TRUE(WriteFileAtomically(path, text.substr(0, text.size() - 1) + " ").ok());
+    EXPECT_EQ(load().code(), absl::StatusCode::kDataLoss) << name;
+    ASSERT_TRUE(WriteFileAtomically(path, text).ok());
+  }
+  ASSERT_TRUE(RemoveTree(state).ok());
+  EXPECT_EQ(load().code(), absl::StatusCode::kNotFound);
+}
+
 // What one rank cannot write, no rank has written.
 TEST_F(CheckpointWriterTest, OneRankFails_AllLearnItAndNothingIsLeft) {
   const std::string blocked = folder_.Write("a-file", "not a folder");
