@@ -45,7 +45,7 @@ absl::Status DirectWriter::Reserve(uint64_t size_bytes) {
 
 DirectWriter::DirectWriter(std::string path, FileDescriptor fd, ReadBack read_back)
     : path_(std::move(path)), fd_(std::move(fd)), read_back_(read_back) {
-  filling_.data = AllocateAligned(kDirectBlockBytes);
+  filling_.owned = AllocateAligned(kDirectBlockBytes);
 }
 
 DirectWriter::~DirectWriter() {
@@ -67,9 +67,7 @@ absl::Status DirectWriter::Append(const void* data, size_t size) {
   const auto* bytes = static_cast<const uint8_t*>(data);
   while (size > 0) {
     const size_t piece = std::min(size, kDirectBlockBytes - filling_.size);
-    uint8_t* to = filling_.data.get() + filling_.size;
-    std::memcpy(to, bytes, piece);
-    crc32c_ = Crc32c(to, piece, crc32c_);
+    std::memcpy(filling_.owned.get() + filling_.size, bytes, piece);
     filling_.size += piece;
     size_bytes_ += piece;
     bytes += piece;
@@ -81,15 +79,47 @@ absl::Status DirectWriter::Append(const void* data, size_t size) {
   return absl::OkStatus();
 }
 
-absl::Status DirectWriter::HandOver() {
+absl::Status DirectWriter::AppendKept(const void* data, size_t size) {
+  const auto* bytes = static_cast<const uint8_t*>(data);
+  // What fills the block that has been begun, and what no whole sector is left of, is copied.
+  if (status_.ok() && !finished_ && filling_.size % kDirectAlignment == 0 &&
+      reinterpret_cast<uintptr_t>(bytes) % kDirectAlignment == 0 && size >= kDirectAlignment) {
+    if (filling_.size > 0) {
+      if (absl::Status status = HandOver(); !status.ok()) return Fail(std::move(status));
+    }
+    StartThreads();
+    absl::MutexLock lock(&mutex_);
+    while (size >= kDirectAlignment) {
+      const size_t piece = std::min(size / kDirectAlignment * kDirectAlignment, kDirectBlockBytes);
+      Enqueue({.owned = nullptr, .kept = bytes, .size = piece, .offset = filling_.offset});
+      filling_.offset += piece;
+      size_bytes_ += piece;
+      bytes += piece;
+      size -= piece;
+    }
+  }
+  return Append(bytes, size);
+}
+
+void DirectWriter::StartThreads() {
   while (threads_.size() < kDirectThreads) threads_.emplace_back([this] { RunThread(); });
+}
+
+void DirectWriter::Enqueue(Block block) {
+  block.number = sums_.size();
+  sums_.emplace_back();
+  full_.push_back(std::move(block));
+}
+
+absl::Status DirectWriter::HandOver() {
+  StartThreads();
   const uint64_t next = filling_.offset + filling_.size;
   absl::MutexLock lock(&mutex_);
-  full_.push_back(std::move(filling_));
-  filling_ = {.data = nullptr, .size = 0, .offset = next};
+  Enqueue(std::move(filling_));
+  filling_ = {.owned = nullptr, .kept = nullptr, .size = 0, .offset = next};
   if (spare_.empty() && num_buffers_ < kMaxBuffers) {
     ++num_buffers_;
-    filling_.data = AllocateAligned(kDirectBlockBytes);
+    filling_.owned = AllocateAligned(kDirectBlockBytes);
     return absl::OkStatus();
   }
   const auto can_go_on = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
@@ -97,7 +127,7 @@ absl::Status DirectWriter::HandOver() {
   };
   mutex_.Await(absl::Condition(&can_go_on));
   MOE_RETURN_IF_ERROR(written_);
-  filling_.data = std::move(spare_.back());
+  filling_.owned = std::move(spare_.back());
   spare_.pop_back();
   return absl::OkStatus();
 }
@@ -120,12 +150,17 @@ void DirectWriter::RunThread() {
     absl::Status status = WriteBlock(block, scratch.get());
     absl::MutexLock lock(&mutex_);
     if (written_.ok()) written_ = std::move(status);
-    spare_.push_back(std::move(block.data));
+    if (block.owned != nullptr) spare_.push_back(std::move(block.owned));
   }
 }
 
-absl::Status DirectWriter::WriteBlock(const Block& block, uint8_t* scratch) const {
-  const uint8_t* data = block.data.get();
+absl::Status DirectWriter::WriteBlock(const Block& block, uint8_t* scratch) {
+  const uint8_t* data = block.data();
+  const Sum sum = {.crc32c = Crc32c(data, block.size), .size = block.size};
+  {
+    absl::MutexLock lock(&mutex_);
+    sums_[block.number] = sum;
+  }
   MOE_RETURN_IF_ERROR(WriteAt(fd_.get(), data, block.size, block.offset, path_));
   if (read_back_ == ReadBack::kNever) return absl::OkStatus();
   return CheckWritten(fd_.get(), data, block.size, block.offset, scratch, path_);
@@ -145,8 +180,12 @@ absl::Status DirectWriter::Drain() {
 absl::Status DirectWriter::WriteRest() {
   if (filling_.size > 0) {
     // The last write is rounded up to whole blocks; the excess is cut off below.
-    uint8_t* data = filling_.data.get();
-    std::memset(data + filling_.size, 0, AlignUp(filling_.size) - filling_.size);
+    std::memset(filling_.owned.get() + filling_.size, 0, AlignUp(filling_.size) - filling_.size);
+    {
+      absl::MutexLock lock(&mutex_);
+      filling_.number = sums_.size();
+      sums_.emplace_back();
+    }
     const AlignedBuffer scratch = AllocateAligned(AlignUp(filling_.size));
     MOE_RETURN_IF_ERROR(WriteBlock(filling_, scratch.get()));
   }
@@ -164,6 +203,8 @@ absl::Status DirectWriter::Finish() {
   if (finished_) return Internal("{}: finished twice", path_);
   if (absl::Status status = WriteRest(); !status.ok()) return Fail(std::move(status));
   finished_ = true;
+  absl::MutexLock lock(&mutex_);
+  for (const Sum& sum : sums_) crc32c_ = Crc32cJoin(crc32c_, sum.crc32c, sum.size);
   return absl::OkStatus();
 }
 

@@ -38,17 +38,29 @@ class DirectWriter {
   // Every call after a failed one fails in the same way; a write that fails may do so in a later
   // call. UNAVAILABLE where the disk gave back other bytes than were written.
   absl::Status Append(const void* data, size_t size);
+  // The same without a copy of what is aligned like the file there (kDirectAlignment): the caller
+  // keeps `data` as it is until Finish.
+  absl::Status AppendKept(const void* data, size_t size);
   // Writes the rest, cuts the file to its exact size, syncs and closes it.
   absl::Status Finish();
 
   uint64_t size_bytes() const { return size_bytes_; }  // appended so far
-  uint32_t crc32c() const { return crc32c_; }          // of all that
+  uint32_t crc32c() const { return crc32c_; }          // of all that, after Finish
 
  private:
   struct Block {
-    AlignedBuffer data;  // kDirectBlockBytes
+    AlignedBuffer owned;  // kDirectBlockBytes; null where the caller keeps the bytes
+    const uint8_t* kept = nullptr;
     size_t size = 0;
     uint64_t offset = 0;
+    size_t number = 0;
+
+    const uint8_t* data() const { return owned != nullptr ? owned.get() : kept; }
+  };
+  // Of a block, by its number.
+  struct Sum {
+    uint32_t crc32c = 0;
+    size_t size = 0;
   };
 
   DirectWriter(std::string path, FileDescriptor fd, ReadBack read_back);
@@ -58,10 +70,12 @@ class DirectWriter {
   absl::Status Fail(absl::Status status);  // removes the file
   absl::Status WriteRest();
   // `scratch` as in CheckWritten.
-  absl::Status WriteBlock(const Block& block, uint8_t* scratch) const;
+  absl::Status WriteBlock(const Block& block, uint8_t* scratch);
 
+  void StartThreads();
   // Gives `filling_` away, and waits for memory for the next.
   absl::Status HandOver();
+  void Enqueue(Block block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the threads when all that was handed over is written.
   absl::Status Drain();
   void RunThread();
@@ -78,6 +92,7 @@ class DirectWriter {
   absl::Mutex mutex_;
   std::deque<Block> full_ ABSL_GUARDED_BY(mutex_);
   std::vector<AlignedBuffer> spare_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Sum> sums_ ABSL_GUARDED_BY(mutex_);
   int num_buffers_ ABSL_GUARDED_BY(mutex_) = 1;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status written_ ABSL_GUARDED_BY(mutex_);  // the first that failed

@@ -79,11 +79,14 @@ class SafetensorsWriter {
 
   // Appends bytes of the tensors, in the order of `entries`; any piece size.
   absl::Status Append(const void* data, size_t size);
+  // The same without a copy where `data` is aligned; the caller keeps it until Finish.
+  absl::Status AppendKept(const void* data, size_t size);
   // Flushes, syncs, closes. INTERNAL where bytes are missing. RESOURCE_EXHAUSTED on a full disk.
   absl::StatusOr<Result> Finish();
 
  private:
   class Impl;
+  absl::Status CheckRoom(size_t size) const;
   explicit SafetensorsWriter(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

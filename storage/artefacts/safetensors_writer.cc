@@ -62,13 +62,21 @@ absl::StatusOr<std::unique_ptr<SafetensorsWriter>> SafetensorsWriter::Create(
 SafetensorsWriter::SafetensorsWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 SafetensorsWriter::~SafetensorsWriter() = default;
 
-absl::Status SafetensorsWriter::Append(const void* data, size_t size) {
+absl::Status SafetensorsWriter::CheckRoom(size_t size) const {
   const uint64_t missing = impl_->size_bytes - impl_->writer->size_bytes();
-  if (size > missing) {
-    return Internal("{}: {} bytes appended where the tensors have {} left", impl_->path, size,
-                    missing);
-  }
+  if (size <= missing) return absl::OkStatus();
+  return Internal("{}: {} bytes appended where the tensors have {} left", impl_->path, size,
+                  missing);
+}
+
+absl::Status SafetensorsWriter::Append(const void* data, size_t size) {
+  MOE_RETURN_IF_ERROR(CheckRoom(size));
   return impl_->writer->Append(data, size);
+}
+
+absl::Status SafetensorsWriter::AppendKept(const void* data, size_t size) {
+  MOE_RETURN_IF_ERROR(CheckRoom(size));
+  return impl_->writer->AppendKept(data, size);
 }
 
 absl::StatusOr<SafetensorsWriter::Result> SafetensorsWriter::Finish() {

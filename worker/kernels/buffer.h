@@ -1,12 +1,12 @@
 // Uninitialised memory that is kept between steps.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
+
+#include "common/huge_pages.h"
 
 namespace moe::kernels {
 
@@ -25,8 +25,7 @@ class Buffer {
         capacity_ = 0;
         throw std::bad_alloc();
       }
-      // Advice only: without huge pages everything works, a little slower.
-      if (alignment == kHugePageBytes) madvise(data_.get(), bytes, MADV_HUGEPAGE);
+      AdviseHugePages(data_.get(), bytes);
       capacity_ = count;
     }
     return data_.get();
@@ -35,7 +34,6 @@ class Buffer {
   const T* data() const { return data_.get(); }
 
  private:
-  static constexpr size_t kHugePageBytes = size_t{2} << 20;
   struct Free {
     void operator()(T* pointer) const { std::free(pointer); }
   };

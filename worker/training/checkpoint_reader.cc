@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/file.h"
+#include "common/huge_pages.h"
 #include "common/json.h"
 #include "common/status.h"
 #include "storage/artefacts/manifest.h"
@@ -60,6 +61,7 @@ absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t man
   std::vector<std::vector<model::StateFiles::Copy>> copies(names.size());  // of each file
   const auto make = [&](const char* tensor, const std::vector<parallel::Range>& ranges) {
     at::Tensor values = at::empty({TotalNumel(ranges)}, at::kFloat);
+    AdviseHugePages(values.mutable_data_ptr(), values.nbytes());
     float* out = values.mutable_data_ptr<float>();
     for (const parallel::Range& range : ranges) {
       for (const auto& [begin, end] : layout.WholeRanges({range.begin, range.end})) {

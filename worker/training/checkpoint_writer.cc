@@ -1,7 +1,8 @@
 #include "worker/training/checkpoint_writer.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/full.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zero.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,7 +13,9 @@
 #include "common/check.h"
 #include "common/crash_point.h"
 #include "common/file.h"
+#include "common/huge_pages.h"
 #include "common/status.h"
+#include "storage/artefacts/direct_io.h"
 #include "storage/artefacts/manifest.h"
 #include "worker/model/state_files.h"
 #include "worker/training/ownership.h"
@@ -111,9 +114,18 @@ CheckpointWriter::CheckpointWriter(const CheckpointOptions& options,
       callbacks_(std::move(callbacks)) {
   const at::TensorOptions host =
       at::TensorOptions().dtype(at::kFloat).pinned_memory(options.from_gpu);
+  const int64_t owned = TotalNumel(owned_);
+  const auto count = static_cast<int64_t>(model::StateTensors(options.keep_average).size());
+  constexpr int64_t kAlignment = artefacts::kDirectAlignment / sizeof(float);
+  const at::Tensor memory = at::empty({count * owned + kAlignment}, host);
+  AdviseHugePages(memory.mutable_data_ptr(), memory.nbytes());
+  const auto address = reinterpret_cast<uintptr_t>(memory.const_data_ptr()) / sizeof(float);
+  const auto skipped = static_cast<int64_t>((kAlignment - address % kAlignment) % kAlignment);
+  all_staging_ = memory.narrow(0, skipped, count * owned);
   // Written to once, so that the step loop does not wait for page faults in the first checkpoint.
-  for (size_t i = 0; i < model::StateTensors(options.keep_average).size(); ++i) {
-    staging_.push_back(at::full({TotalNumel(owned_)}, 0.0f, host));
+  all_staging_.zero_();
+  for (int64_t i = 0; i < count; ++i) {
+    staging_.push_back(all_staging_.narrow(0, i * owned, owned));
   }
 }
 
@@ -231,11 +243,9 @@ absl::StatusOr<artefacts::ManifestFile> CheckpointWriter::WriteShard(const std::
   MOE_ASSIGN_OR_RETURN(const std::unique_ptr<artefacts::SafetensorsWriter> writer,
                        model::CreateStateFile(JoinPath(folder, name), whole_ranges_, whole_numel_,
                                               options_.keep_average));
-  for (const at::Tensor& staging : staging_) {
-    MOE_RETURN_IF_ERROR(
-        writer->Append(staging.const_data_ptr(), static_cast<size_t>(staging.nbytes())));
-    CrashPoint("checkpoint_mid_shard");
-  }
+  // What is staged stays so until the file is written: Wait comes before the next copy.
+  MOE_RETURN_IF_ERROR(writer->AppendKept(all_staging_.const_data_ptr(), all_staging_.nbytes()));
+  CrashPoint("checkpoint_mid_shard");
   MOE_ASSIGN_OR_RETURN(const artefacts::SafetensorsWriter::Result result, writer->Finish());
   return artefacts::ManifestFile{
       .path = name, .size_bytes = result.size_bytes, .crc32c = result.crc32c};

@@ -112,6 +112,7 @@ class CheckpointWriter {
   const Callbacks callbacks_;
 
   // Belong to the thread while there is one, else to the caller.
+  at::Tensor all_staging_;           // fp32, one after the other, aligned for the disk
   std::vector<at::Tensor> staging_;  // fp32 [owned], in the order of the file
   absl::Status last_status_;
   int64_t newest_step_ = 0;  // complete; 0: none. The manifest is known to rank 0 alone.

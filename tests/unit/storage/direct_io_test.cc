@@ -80,6 +80,33 @@ TEST(DirectIo, EverySize_IsReadAsItWasWritten) {
   }
 }
 
+// Of any alignment, before and after bytes that are copied.
+TEST(DirectWriter, AppendKept_WritesTheSameWithoutACopy) {
+  const TemporaryFolder folder;
+  const std::string path = folder.File("file");
+  for (const size_t size : kSizes) {
+    for (const size_t skipped : {size_t{0}, size_t{1}}) {
+      for (const size_t copied : {size_t{0}, size_t{100}, kDirectAlignment}) {
+        SCOPED_TRACE(fmt::format("{} bytes, {} skipped, {} copied", size, skipped, copied));
+        const AlignedBuffer kept = AllocateAligned(AlignUp(size + 1));
+        const std::string text = RandomText(size);
+        std::memcpy(kept.get() + skipped, text.data(), size);
+        const std::string head(copied, 'h');
+        const auto writer = DirectWriter::Create(path, copied + size + 4, ReadBack::kEachBlock);
+        ASSERT_TRUE(writer.ok());
+        ASSERT_TRUE((*writer)->Append(head.data(), copied).ok());
+        ASSERT_TRUE((*writer)->AppendKept(kept.get() + skipped, size).ok());
+        ASSERT_TRUE((*writer)->Append("tail", 4).ok());
+        ASSERT_TRUE((*writer)->Finish().ok());
+        const std::string whole = head + text + "tail";
+        EXPECT_TRUE(*ReadFile(path) == whole);
+        EXPECT_EQ((*writer)->crc32c(), Crc32c(whole.data(), whole.size()));
+        EXPECT_EQ((*writer)->size_bytes(), whole.size());
+      }
+    }
+  }
+}
+
 TEST(DirectIo, FileThatIsNone_IsRefused) {
   const TemporaryFolder folder;
   EXPECT_EQ(ReadDirect(folder.File("absent")).status().code(), absl::StatusCode::kNotFound);

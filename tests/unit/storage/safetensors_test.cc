@@ -192,9 +192,9 @@ TEST_F(SafetensorsWriterTest, BadEntries_AreRefused) {
 TEST_F(SafetensorsWriterTest, FullDisk_IsReportedAndLeavesNoFile) {
   const std::string path = folder_.File("w.safetensors");
   std::filesystem::create_symlink("/dev/full", path);
-  auto writer = SafetensorsWriter::Create(path, {{"t", DType::kU8, {16 << 20}}}, {});
+  auto writer = SafetensorsWriter::Create(path, {{"t", DType::kU8, {64 << 20}}}, {});
   ASSERT_TRUE(writer.ok()) << ToString(writer.status());
-  const std::vector<uint8_t> bytes(16 << 20);
+  const std::vector<uint8_t> bytes(64 << 20);  // more than waits to be written
   const absl::Status status = (*writer)->Append(bytes.data(), bytes.size());
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(Message(status), HasSubstr("cannot write " + path));

@@ -91,7 +91,7 @@ class CrashTest : public testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Points, CrashTest,
                          testing::Values("step_begin:1", "step_begin:4", "after_backward:4",
                                          "after_optimizer:4", "after_report:4",
-                                         "checkpoint_before_shard:2", "checkpoint_mid_shard:5",
+                                         "checkpoint_before_shard:2", "checkpoint_mid_shard:2",
                                          "checkpoint_before_manifest:2",
                                          "checkpoint_after_manifest:2", "checkpoint_after_report:2",
                                          "checkpoint_after_manifest:3"));
