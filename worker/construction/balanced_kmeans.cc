@@ -21,7 +21,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Work is cut into pieces of fixed size, each done by one thread, so that sums do not depend on the
 // number of threads.
 constexpr int64_t kBlockRows = 256;
-constexpr int64_t kBlockColumns = 256;
+constexpr int64_t kBlockColumns = 512;
 
 // body(first, columns) for every block of columns.
 void ForBlocksOfColumns(int64_t d, const std::function<void(int64_t, int64_t)>& body) {

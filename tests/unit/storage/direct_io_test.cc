@@ -44,7 +44,7 @@ constexpr size_t kSizes[] = {0,
                              kDirectBlockBytes - 1,
                              kDirectBlockBytes,
                              kDirectBlockBytes + 1,
-                             12 * kDirectBlockBytes + 4097};
+                             7 * kDirectBlockBytes + 4097};
 
 absl::Status Write(const std::string& path, const std::string& text, size_t piece,
                    uint32_t* crc32c) {
