@@ -49,12 +49,12 @@ DirectWriter::DirectWriter(std::string path, FileDescriptor fd, ReadBack read_ba
 }
 
 DirectWriter::~DirectWriter() {
-  Drain().IgnoreError();  // the file goes
+  Abandon();
   if (!finished_ && status_.ok()) ::unlink(path_.c_str());
 }
 
 absl::Status DirectWriter::Fail(absl::Status status) {
-  Drain().IgnoreError();  // `status` came first
+  Abandon();
   ::unlink(path_.c_str());
   fd_.Close();
   status_ = std::move(status);
@@ -81,7 +81,7 @@ absl::Status DirectWriter::Append(const void* data, size_t size) {
 
 absl::Status DirectWriter::AppendKept(const void* data, size_t size) {
   const auto* bytes = static_cast<const uint8_t*>(data);
-  // What fills the block that has been begun, and what no whole sector is left of, is copied.
+  // Where one of both is not aligned all of it is copied, else what is no whole sector at its end.
   if (status_.ok() && !finished_ && filling_.size % kDirectAlignment == 0 &&
       reinterpret_cast<uintptr_t>(bytes) % kDirectAlignment == 0 && size >= kDirectAlignment) {
     if (filling_.size > 0) {
@@ -175,6 +175,14 @@ absl::Status DirectWriter::Drain() {
   threads_.clear();
   absl::MutexLock lock(&mutex_);
   return written_;
+}
+
+void DirectWriter::Abandon() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (written_.ok()) written_ = Cancelled("{} is not wanted any more", path_);
+  }
+  Drain().IgnoreError();  // what came before says more
 }
 
 absl::Status DirectWriter::WriteRest() {

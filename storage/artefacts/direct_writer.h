@@ -78,6 +78,8 @@ class DirectWriter {
   void Enqueue(Block block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the threads when all that was handed over is written.
   absl::Status Drain();
+  // The same without writing what has not been begun.
+  void Abandon();
   void RunThread();
 
   const std::string path_;
