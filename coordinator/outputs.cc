@@ -117,11 +117,10 @@ void Outputs::LeaveDamaged(Turn& turn, const Attempt& attempt) {
   const v1::Artefact damaged = *found;  // a copy: removal invalidates the catalogue's own
   // The newest of its own that is older, else the one of another job that it continues.
   const v1::Artefact* before = nullptr;
+  const bool continues = TrainSettings(record.job().spec())->start() == "continue";
   for (const std::string& reference : attempt.record.input_artefacts()) {
     const v1::Artefact* input = parts_.catalog->Find(reference);
-    const bool continues = TrainSettings(record.job().spec())->start() == "continue" &&
-                           input != nullptr && input->kind() == v1::ARTEFACT_KIND_CHECKPOINT;
-    if (continues) before = input;
+    if (continues && input != nullptr && input->kind() == damaged.kind()) before = input;
   }
   for (const v1::Artefact* own : parts_.catalog->MadeBy(record.job().job_id())) {
     if (own->kind() == damaged.kind() && own->step() < damaged.step()) before = own;

@@ -4,13 +4,12 @@
 //
 // Obeys one word per line on standard input, answering each with one JSON object on a line:
 //   save      a whole checkpoint by CheckpointWriter, as the trainer makes them: copied, written
-//   with
-//             O_DIRECT, with its manifest              {"blocked_s", "written_s", "total_s",
-//             "path"}
-//   load      the newest one by LoadCheckpoint         {"seconds"}
-//   memcpy    a copy of as many bytes                  {"seconds"}
-//   raw       as many bytes with O_DIRECT and fsync    {"seconds"}
-//   raw_read  what `raw` wrote, with O_DIRECT          {"seconds"}
+//             {"blocked_s", "written_s", "total_s", "path"}
+//   load      the newest one by LoadCheckpoint
+//   memcpy    a copy of as many bytes
+//   raw       as many bytes with O_DIRECT and fsync
+//   raw_read  what `raw` wrote, with O_DIRECT
+// The others answer {"seconds"}.
 // tests/bench/checkpoint.py drives it beside the same state in PyTorch.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>

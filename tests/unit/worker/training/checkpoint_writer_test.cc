@@ -40,6 +40,18 @@ class CheckpointWriterTest : public testing::Test {
     return {.step = step, .data_cursor = {.next_index = 8 * step, .domain_samples = {8 * step}}};
   }
 
+  WrittenCheckpoint SaveOne() const {
+    parallel::SingleRankCommunicator communicator;
+    WrittenCheckpoint written;
+    CheckpointWriter writer(
+        Options(), TinyMoe(), layout_, communicator,
+        {.on_written = [&](const WrittenCheckpoint& checkpoint) { written = checkpoint; },
+         .on_failed = [](int64_t, const absl::Status&) {}});
+    writer.Save(ProgressAt(1), parameters_, exp_avg_, exp_avg_sq_);
+    EXPECT_TRUE(writer.Wait().ok());
+    return written;
+  }
+
   const TemporaryFolder folder_;
   const model::ParameterLayout layout_{TinyMoe()};
   const int64_t numel_ = layout_.arena_numel();
@@ -107,14 +119,7 @@ TEST_F(CheckpointWriterTest, Save_StateChangedAfterwards_WritesWhatItWas) {
 }
 
 TEST_F(CheckpointWriterTest, Load_ModelOfAnotherSize_IsInvalidArgument) {
-  parallel::SingleRankCommunicator communicator;
-  WrittenCheckpoint written;
-  CheckpointWriter writer(
-      Options(), TinyMoe(), layout_, communicator,
-      {.on_written = [&](const WrittenCheckpoint& checkpoint) { written = checkpoint; },
-       .on_failed = [](int64_t, const absl::Status&) {}});
-  writer.Save(ProgressAt(1), parameters_, exp_avg_, exp_avg_sq_);
-  ASSERT_TRUE(writer.Wait().ok());
+  const WrittenCheckpoint written = SaveOne();
   artefacts::ModelConfig larger = TinyMoe();
   larger.vocab_size += 1;
   const auto state = LoadCheckpoint(written.path, written.manifest_crc32c,
@@ -125,14 +130,7 @@ TEST_F(CheckpointWriterTest, Load_ModelOfAnotherSize_IsInvalidArgument) {
 
 // Wherever a byte is wrong: in the header, which then may make no sense, or among the numbers.
 TEST_F(CheckpointWriterTest, Load_DamagedFile_IsDataLoss) {
-  parallel::SingleRankCommunicator communicator;
-  WrittenCheckpoint written;
-  CheckpointWriter writer(
-      Options(), TinyMoe(), layout_, communicator,
-      {.on_written = [&](const WrittenCheckpoint& checkpoint) { written = checkpoint; },
-       .on_failed = [](int64_t, const absl::Status&) {}});
-  writer.Save(ProgressAt(1), parameters_, exp_avg_, exp_avg_sq_);
-  ASSERT_TRUE(writer.Wait().ok());
+  const WrittenCheckpoint written = SaveOne();
   const auto load = [&] {
     return LoadCheckpoint(written.path, written.manifest_crc32c, layout_, {{0, numel_}}).status();
   };
