@@ -602,6 +602,25 @@ TEST_F(CoordinatorServiceTest, WatchersThatGoWhileTheyAreTold_DoNotHoldUpTheEnd)
   server_.reset();
 }
 
+TEST_F(CoordinatorServiceTest, ReadersOfALogThatGoWhileTheyAreTold_DoNotHoldUpTheEnd) {
+  v1::SubmitPipelineResponse submitted;
+  ASSERT_TRUE(Submit(Pipeline("first"), &submitted).ok());
+  ScriptedWorker worker(server_->address(), "w1", 1);
+  const v1::StartAttempt start = worker.AwaitStart();
+  worker.Log(start.attempt(), 0, "step 1\n");
+  v1::ReadLogsRequest request;
+  request.set_job(submitted.jobs(0).job_id());
+  request.set_follow(true);
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext context;
+    v1::ReadLogsResponse piece;
+    const auto stream = jobs_->ReadLogs(&context, request);
+    ASSERT_TRUE(stream->Read(&piece));
+    context.TryCancel();
+  }
+  server_.reset();
+}
+
 TEST_F(CoordinatorServiceTest, BadOptions_AreRefusedWithTheFlagToChange) {
   const auto refused = [&](const std::function<void(Server::Options&)>& change) {
     Server::Options options = Options();
