@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -18,64 +17,78 @@ namespace moe::construction {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// Work is cut into pieces of fixed size, each done by one thread, so that sums do not depend on the
-// number of threads.
-constexpr int64_t kBlockRows = 256;
-constexpr int64_t kBlockColumns = 512;
-
-// body(first, columns) for every block of columns.
-void ForBlocksOfColumns(int64_t d, const std::function<void(int64_t, int64_t)>& body) {
-  kernels::ParallelTasks((d + kBlockColumns - 1) / kBlockColumns, [&](int64_t, int64_t block) {
-    const int64_t first = block * kBlockColumns;
-    body(first, std::min(kBlockColumns, d - first));
-  });
-}
-
-std::vector<double> SquaredLengths(const float* rows_nd, int64_t n, int64_t d) {
-  std::vector<double> lengths(n);
-  kernels::ParallelFor(n, kBlockRows, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) lengths[i] = kernels::SquaredLength(rows_nd + i * d, d);
-  });
-  return lengths;
-}
+// At least so many per thread. No sum is cut, so that none depends on the number of threads.
+constexpr int64_t kRowsPerThread = 64, kCostsPerThread = 1024, kColumnsPerThread = 128;
 
 double Sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
-std::vector<double> ColumnMeans(const float* rows_nd, int64_t n, int64_t d) {
-  std::vector<double> means_d(d);
-  ForBlocksOfColumns(d, [&](int64_t first, int64_t columns) {
-    double* sums = means_d.data() + first;
-    for (int64_t i = 0; i < n; ++i) kernels::AddRow(rows_nd + i * d + first, columns, 1, sums);
-    for (int64_t j = 0; j < columns; ++j) sums[j] /= static_cast<double>(n);
+using RowGroups = std::vector<std::vector<const float*>>;
+
+// The sum of each group's rows, by column: [groups, d].
+std::vector<double> ColumnSums(const RowGroups& groups, int64_t d) {
+  std::vector<double> sums(std::ssize(groups) * d);
+  kernels::ParallelFor(d, kColumnsPerThread, [&](int64_t begin, int64_t end) {
+    std::vector<const float*> parts;
+    for (int64_t g = 0; g < std::ssize(groups); ++g) {
+      parts.clear();
+      for (const float* row : groups[g]) parts.push_back(row + begin);
+      kernels::AddToSum(parts.data(), std::ssize(parts), end - begin, &sums[g * d + begin]);
+    }
   });
+  return sums;
+}
+
+// Of every `step`-th row.
+std::vector<float> ColumnMeans(const float* rows_nd, int64_t n, int64_t d, int64_t step) {
+  std::vector<const float*> rows;
+  for (int64_t i = 0; i < n; i += step) rows.push_back(rows_nd + i * d);
+  const double count = static_cast<double>(rows.size());
+  std::vector<float> means_d;
+  for (const double sum : ColumnSums({std::move(rows)}, d)) {
+    means_d.push_back(static_cast<float>(sum / count));
+  }
   return means_d;
 }
 
-// The rows as the metric sees them, and their squared lengths.
+// Rows x less an offset that they share. Neither metric minds: squared distances have no origin,
+// and cosines are of rows less their mean. Centres are less the offset as well.
 struct Points {
-  const float* rows;           // [n, d]: the caller's, or `centred`
-  std::vector<float> centred;  // kCosine: rows less their mean
+  const float* rows;            // [n, d]: x
+  std::vector<float> offset_d;  // kL2: the mean of some rows, near enough; kCosine: of all
   std::vector<double> squared_length;
+  double sum_of_squares;
+  kernels::RoundedRows rounded;  // what bf16 costs is a share of what is left without the offset
   int64_t n, d;
 };
 
 Points Prepare(const std::vector<float>& rows_nd, int64_t d, Metric metric) {
+  constexpr int64_t kSample = 64;
   const int64_t n = static_cast<int64_t>(rows_nd.size()) / d;
-  Points points{.rows = rows_nd.data(), .centred = {}, .squared_length = {}, .n = n, .d = d};
-  if (metric == Metric::kCosine) {
-    const std::vector<double> means_d = ColumnMeans(points.rows, n, d);
-    points.centred = rows_nd;
-    points.rows = points.centred.data();
-    kernels::ParallelFor(n, kBlockRows, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t j = 0; j < d; ++j) points.centred[i * d + j] -= static_cast<float>(means_d[j]);
-      }
-    });
-  }
-  points.squared_length = SquaredLengths(points.rows, n, d);
+  const int64_t step = metric == Metric::kCosine ? 1 : std::max<int64_t>(1, n / kSample);
+  Points points{.rows = rows_nd.data(),
+                .offset_d = ColumnMeans(rows_nd.data(), n, d, step),
+                .squared_length = std::vector<double>(n),
+                .sum_of_squares = 0,
+                .rounded = {n, d},
+                .n = n,
+                .d = d};
+  kernels::ParallelFor(n, kRowsPerThread, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      points.squared_length[i] = points.rounded.Set(i, points.rows + i * d, points.offset_d.data());
+    }
+  });
+  points.sum_of_squares = Sum(points.squared_length);
   return points;
+}
+
+// vectors_md less (sign -1) or with (sign 1) the offset.
+std::vector<float> Shifted(std::vector<float> vectors_md, const Points& points, float sign) {
+  for (auto vector = vectors_md.begin(); vector != vectors_md.end(); vector += points.d) {
+    for (int64_t j = 0; j < points.d; ++j) vector[j] += sign * points.offset_d[j];
+  }
+  return vectors_md;
 }
 
 // The means of clusters of equal size. Sums are kept in fp64, so that a change of the assignment
@@ -89,9 +102,9 @@ class ClusterMeans {
   // Of every row to the mean of its cluster, added up.
   double SquaredDistances() const {
     const int64_t rows_each = points_.n / k_;
-    return Sum(points_.squared_length) - squares_of_sums_ / static_cast<double>(rows_each);
+    return points_.sum_of_squares - squares_of_sums_ / static_cast<double>(rows_each);
   }
-  // E|x|^2 - |E x|^2, spread over the columns.
+  // E|x|^2 - |E x|^2, spread over the columns: the same for every assignment.
   double MeanColumnVariance() const {
     const double n = static_cast<double>(points_.n), d = static_cast<double>(points_.d);
     std::vector<double> sum_d(points_.d);
@@ -99,52 +112,60 @@ class ClusterMeans {
       for (int64_t j = 0; j < points_.d; ++j) sum_d[j] += sums_kd_[c * points_.d + j];
     }
     const double square = kernels::SquaredLength(sum_d.data(), points_.d) / (n * n);
-    return std::max(0.0, Sum(points_.squared_length) / n - square) / d;
+    return std::max(0.0, points_.sum_of_squares / n - square) / d;
   }
 
   void Update(const std::vector<int32_t>& cluster) {
-    std::vector<Move> moves = MovesTo(cluster);
-    // A row that moves is added twice; all of them are added once.
-    const bool afresh = std::ssize(moves) > points_.n / 2;
-    if (afresh) {
-      cluster_.clear();
-      moves = MovesTo(cluster);
-      std::fill(sums_kd_.begin(), sums_kd_.end(), 0.0);
+    std::vector<Move> moves;
+    for (int64_t i = 0; i < std::ssize(cluster_); ++i) {
+      if (cluster_[i] != cluster[i]) moves.push_back({i, cluster_[i], cluster[i]});
     }
-    const int64_t d = points_.d;
-    const float share = static_cast<float>(k_) / static_cast<float>(points_.n);
-    std::vector<double> squares((d + kBlockColumns - 1) / kBlockColumns);
-    ForBlocksOfColumns(d, [&](int64_t first, int64_t columns) {
-      for (const Move& move : moves) {
-        const float* row = points_.rows + move.row * d + first;
-        if (move.from >= 0) kernels::AddRow(row, columns, -1, &sums_kd_[move.from * d + first]);
-        kernels::AddRow(row, columns, 1, &sums_kd_[move.to * d + first]);
-      }
-      for (int64_t c = 0; c < k_; ++c) {
-        const double* sum = &sums_kd_[c * d + first];
-        squares[first / kBlockColumns] += kernels::SquaredLength(sum, columns);
-        for (int64_t j = 0; j < columns; ++j) {
-          means_kd_[c * d + first + j] = share * static_cast<float>(sum[j]);
-        }
-      }
-    });
-    squares_of_sums_ = Sum(squares);
+    // A row that moves is added twice; all of them are added once, and several at a time.
+    if (cluster_.empty() || std::ssize(moves) > points_.n / 4) {
+      AddAfresh(cluster);
+    } else {
+      Apply(moves);
+    }
     cluster_ = cluster;
+    const double share = static_cast<double>(k_) / static_cast<double>(points_.n);
+    for (size_t i = 0; i < sums_kd_.size(); ++i) {
+      means_kd_[i] = static_cast<float>(share * sums_kd_[i]);
+    }
+    squares_of_sums_ = kernels::SquaredLength(sums_kd_.data(), std::ssize(sums_kd_));
   }
 
  private:
   struct Move {
     int64_t row;
-    int32_t from, to;  // from -1: it was nowhere
+    int32_t from, to;
   };
 
-  std::vector<Move> MovesTo(const std::vector<int32_t>& cluster) const {
-    std::vector<Move> moves;
+  void AddAfresh(const std::vector<int32_t>& cluster) {
+    RowGroups members(k_);
     for (int64_t i = 0; i < points_.n; ++i) {
-      const int32_t from = cluster_.empty() ? -1 : cluster_[i];
-      if (from != cluster[i]) moves.push_back({i, from, cluster[i]});
+      members[cluster[i]].push_back(points_.rows + i * points_.d);
     }
-    return moves;
+    sums_kd_ = ColumnSums(members, points_.d);
+    const double rows_each = static_cast<double>(points_.n / k_);
+    for (int64_t c = 0; c < k_; ++c) {
+      for (int64_t j = 0; j < points_.d; ++j) {
+        sums_kd_[c * points_.d + j] -= rows_each * points_.offset_d[j];
+      }
+    }
+  }
+
+  // Clusters keep their sizes, so the offsets in the sums stay as they are.
+  void Apply(const std::vector<Move>& moves) {
+    const int64_t d = points_.d;
+    kernels::ParallelFor(d, kColumnsPerThread, [&](int64_t begin, int64_t end) {
+      for (size_t i = 0; i < moves.size(); ++i) {
+        const Move& move = moves[i];
+        const int64_t next = moves[std::min(i + 1, moves.size() - 1)].row;
+        kernels::MoveRow(points_.rows + move.row * d + begin, points_.rows + next * d + begin,
+                         end - begin, &sums_kd_[move.from * d + begin],
+                         &sums_kd_[move.to * d + begin]);
+      }
+    });
   }
 
   const Points& points_;
@@ -159,19 +180,23 @@ class ClusterMeans {
 void Costs(const Points& points, const std::vector<float>& products_nk,
            const std::vector<float>& centres_kd, int64_t k, Metric metric,
            std::vector<float>& cost_nk) {
-  const std::vector<double> squared_length = SquaredLengths(centres_kd.data(), k, points.d);
-  for (int64_t i = 0; i < points.n && metric == Metric::kL2; ++i) {
-    for (int64_t c = 0; c < k; ++c) {
-      cost_nk[i * k + c] = static_cast<float>(0.5 * squared_length[c] - products_nk[i * k + c]);
-    }
+  std::vector<double> squared_length;
+  for (int64_t c = 0; c < k; ++c) {
+    squared_length.push_back(kernels::SquaredLength(&centres_kd[c * points.d], points.d));
   }
-  for (int64_t i = 0; i < points.n && metric == Metric::kCosine; ++i) {
-    for (int64_t c = 0; c < k; ++c) {
-      const double lengths = std::sqrt(points.squared_length[i] * squared_length[c]);
-      cost_nk[i * k + c] =
-          lengths > 0 ? static_cast<float>(-products_nk[i * k + c] / lengths) : 0.0f;
+  kernels::ParallelFor(points.n, kCostsPerThread, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* products = &products_nk[i * k];
+      float* costs = &cost_nk[i * k];
+      for (int64_t c = 0; c < k && metric == Metric::kL2; ++c) {
+        costs[c] = static_cast<float>(0.5 * squared_length[c] - products[c]);
+      }
+      for (int64_t c = 0; c < k && metric == Metric::kCosine; ++c) {
+        const double lengths = std::sqrt(points.squared_length[i] * squared_length[c]);
+        costs[c] = lengths > 0 ? static_cast<float>(-products[c] / lengths) : 0.0f;
+      }
     }
-  }
+  });
 }
 
 // A row pulls the mean of its cluster towards itself by |x|^2 / size, which says nothing about
@@ -192,6 +217,7 @@ double SumOfCosines(const std::vector<float>& cost_nk, int64_t k,
   return sum;
 }
 
+// `centres` less the offset.
 Clustering Run(const Points& points, std::vector<float> centres, const KMeansOptions& options) {
   const int64_t n = points.n, d = points.d, k = static_cast<int64_t>(centres.size()) / d;
   MOE_CHECK(k >= 1 && n % k == 0);
@@ -199,7 +225,7 @@ Clustering Run(const Points& points, std::vector<float> centres, const KMeansOpt
   std::vector<float> products_nk(n * k), cost_nk(n * k);
   std::vector<int32_t> before;
   ClusterMeans means(points, k);
-  double objective = 0;
+  double objective = 0, allowed_shift = 0;
   const auto assign = [&](bool leave_out_own_shares) {
     Costs(points, products_nk, centres, k, options.metric, cost_nk);
     if (leave_out_own_shares) LeaveOutOwnShares(points, before, k, cost_nk);
@@ -213,7 +239,7 @@ Clustering Run(const Points& points, std::vector<float> centres, const KMeansOpt
   bool leaves_out_own_shares = options.metric == Metric::kL2;
   // As published, a last assignment to the last centres counts as no iteration.
   for (int64_t iteration = 1; iteration <= options.max_iterations + 1; ++iteration) {
-    kernels::RowProducts(points.rows, n, centres.data(), k, d, products_nk.data());
+    points.rounded.Products(centres.data(), k, products_nk.data());
     Assignment assignment = assign(leaves_out_own_shares && iteration > 1);
     if (leaves_out_own_shares && objective >= best.objective) {
       // Rows that are right to move one by one may be wrong to move together. The plain step never
@@ -227,17 +253,19 @@ Clustering Run(const Points& points, std::vector<float> centres, const KMeansOpt
               .objective = objective,
               .iterations = std::min(iteration, options.max_iterations)};
     }
+    if (iteration == 1) allowed_shift = options.tolerance * means.MeanColumnVariance();
     const bool fixed_point = assignment.cluster == before;
     const double shift = kernels::SquaredDistance(centres.data(), means.means_kd().data(), k * d);
-    if (fixed_point || shift <= options.tolerance * means.MeanColumnVariance()) break;
+    if (fixed_point || shift <= allowed_shift) break;
     centres = means.means_kd();
     before = std::move(assignment.cluster);
   }
+  best.centres_k_d = Shifted(std::move(best.centres_k_d), points, 1);
   return best;
 }
 
 // k-means++ (Arthur and Vassilvitskii 2007) in the greedy form of scikit-learn: of some candidates
-// per centre, the one that leaves the least sum of squared distances.
+// per centre, the one that leaves the least sum of squared distances. Less the offset.
 std::vector<float> StartingCentres(const Points& points, int64_t k, PhiloxGenerator& generator) {
   const int64_t n = points.n, d = points.d;
   const int64_t trials = 2 + static_cast<int64_t>(std::log(static_cast<double>(k)));
@@ -255,10 +283,12 @@ std::vector<float> StartingCentres(const Points& points, int64_t k, PhiloxGenera
         while (row < n - 1 && (left -= nearest[row]) >= 0) ++row;
       }
       drawn.push_back(row);
-      std::copy_n(points.rows + row * d, d, candidates.data() + t * d);
+      for (int64_t j = 0; j < d; ++j) {
+        candidates[t * d + j] = points.rows[row * d + j] - points.offset_d[j];
+      }
     }
     const int64_t count = static_cast<int64_t>(drawn.size());
-    kernels::RowProducts(points.rows, n, candidates.data(), count, d, products.data());
+    points.rounded.Products(candidates.data(), count, products.data());
     std::vector<double> best_nearest;
     double best_total = kInfinity;
     int64_t best = 0;
@@ -287,7 +317,7 @@ std::vector<float> StartingCentres(const Points& points, int64_t k, PhiloxGenera
 }  // namespace
 
 void NormaliseRows(float* rows_nd, int64_t n, int64_t d) {
-  kernels::ParallelFor(n, kBlockRows, [=](int64_t begin, int64_t end) {
+  kernels::ParallelFor(n, kRowsPerThread, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* row = rows_nd + i * d;
       const double length = std::sqrt(kernels::SquaredLength(row, d));
@@ -300,7 +330,8 @@ void NormaliseRows(float* rows_nd, int64_t n, int64_t d) {
 
 Clustering BalancedKMeansFrom(const std::vector<float>& rows_nd, int64_t d,
                               std::vector<float> centres_k_d, const KMeansOptions& options) {
-  return Run(Prepare(rows_nd, d, options.metric), std::move(centres_k_d), options);
+  const Points points = Prepare(rows_nd, d, options.metric);
+  return Run(points, Shifted(std::move(centres_k_d), points, -1), options);
 }
 
 Clustering BalancedKMeans(const std::vector<float>& rows_nd, int64_t d, int64_t num_clusters,

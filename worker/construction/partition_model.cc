@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/huge_pages.h"
 #include "common/status.h"
 #include "worker/construction/coactivation_split.h"
 #include "worker/model/arena.h"
@@ -269,7 +270,10 @@ std::vector<float> NormalisedRows(const model::WeightSource& dense, int64_t laye
                                   Projection projection) {
   const int64_t width = dense.config().intermediate_size, d = dense.config().hidden_size;
   const model::Parameter& gate_up = dense.layout().Find(fmt::format("layers.{}.gate_up", layer));
-  std::vector<float> rows(gate_up.numel);
+  std::vector<float> rows;
+  rows.reserve(gate_up.numel);
+  AdviseHugePages(rows.data(), gate_up.numel * sizeof(float));
+  rows.resize(gate_up.numel);
   dense.ReadFloats(gate_up, rows.data());
   if (projection == Projection::kUp) rows.erase(rows.begin(), rows.begin() + width * d);
   rows.resize(width * d);

@@ -1,25 +1,45 @@
-// Many rows against a few vectors, as clustering needs it: BLAS is made for shapes with no short
-// side and is up to twice as slow here.
+// Many rows against a few vectors, again and again, as clustering needs it: BLAS is made for shapes
+// with no short side, and what costs time is that all rows come from memory once each time.
 //
 // n rows, m vectors, d columns.
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <cstdint>
+
+#include "worker/kernels/buffer.h"
 
 namespace moe::kernels {
 
-// products_nm[i, j] = rows_nd[i] . vectors_md[j], summed in fp32 in an order that d alone decides:
-// the same bits whatever n, m and the number of threads. Best where the vectors fit into the
-// second-level cache.
-void RowProducts(const float* rows_nd, int64_t n, const float* vectors_md, int64_t m, int64_t d,
-                 float* products_nm);
+// Rows less an offset that they share, each number rounded to bf16: half of the bytes to read.
+class RoundedRows {
+ public:
+  RoundedRows(int64_t n, int64_t d);
+
+  // Row i becomes row_d - offset_d; returns its squared length before rounding. Rows can be set by
+  // several threads.
+  double Set(int64_t i, const float* row_d, const float* offset_d);
+
+  // products_nm[i, j] = row i . vectors_md[j], summed in fp32 in an order that d alone decides: the
+  // same bits whatever n, m and the number of threads. Every row must be set. Best where the
+  // vectors fit into the second-level cache.
+  void Products(const float* vectors_md, int64_t m, float* products_nm) const;
+
+ private:
+  int64_t n_, d_;
+  int64_t stride_;                // d, up to whole registers: zeros follow
+  Buffer<c10::BFloat16> values_;  // [n, stride]
+};
 
 // In fp64, by the calling thread alone.
 double SquaredLength(const float* row, int64_t d);
 double SquaredLength(const double* row, int64_t d);
 double SquaredDistance(const float* a, const float* b, int64_t d);
-// sum += row, or -= where `sign` is -1.
-void AddRow(const float* row, int64_t d, double sign, double* sum);
+// sum_d += the rows at `rows[0..count)`, each of d numbers.
+void AddToSum(const float* const* rows, int64_t count, int64_t d, double* sum_d);
+// from_d -= row_d, to_d += row_d. `next`, of the call that follows, is fetched meanwhile.
+void MoveRow(const float* row_d, const float* next, int64_t d, double* from_d, double* to_d);
 // row -= factor * step, in fp32; returns the row's squared length.
 float SubtractRow(const float* step, int64_t d, float factor, float* row);
 

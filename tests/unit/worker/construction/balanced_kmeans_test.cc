@@ -98,6 +98,20 @@ TEST(BalancedKMeansL2Test, MoreIterations_NeverRaiseTheObjective) {
   }
 }
 
+// A thousand times what tells the rows apart, and more than bf16 can hold beside it.
+TEST(BalancedKMeansL2Test, RowsWithALargeOffset_AreFoundApart) {
+  constexpr int64_t n = 96, d = 20, k = 8;
+  std::vector<float> rows = RowsAroundAxes(n, d, k);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < d; ++j) rows[i * d + j] += j % 2 == 0 ? 1000.0f : -300.0f;
+  }
+  const Clustering clustering = BalancedKMeans(rows, d, k, {.restarts = 3, .seed = 1});
+  for (int64_t i = 0; i < n; ++i) {
+    EXPECT_EQ(clustering.cluster[i], clustering.cluster[i % k]) << i;
+    EXPECT_EQ(clustering.cluster[i] == clustering.cluster[0], i % k == 0) << i;
+  }
+}
+
 // One plain Lloyd step from `centres`: fills in `step` and returns its objective.
 double AfterPlainStep(const std::vector<float>& rows, int64_t d, int64_t k,
                       const std::vector<float>& centres, Clustering& step) {

@@ -11,6 +11,8 @@ namespace moe::kernels {
 namespace {
 
 using testing::Random;
+using testing::ToBf16;
+using testing::ToFp32;
 
 double ExactProduct(const float* a, const float* b, int64_t d) {
   double sum = 0;
@@ -18,16 +20,24 @@ double ExactProduct(const float* a, const float* b, int64_t d) {
   return sum;
 }
 
-TEST(RowProducts, ShapesThatNoTileDivides_EqualTheirDefinition) {
+RoundedRows Rounded(const float* rows, int64_t n, int64_t d, const std::vector<float>& offset) {
+  RoundedRows rounded(n, d);
+  for (int64_t i = 0; i < n; ++i) rounded.Set(i, rows + i * d, offset.data());
+  return rounded;
+}
+
+TEST(RoundedRows, ShapesThatNoTileDivides_HaveTheProductsOfRowsInBf16) {
   for (const int64_t n : {1, 2, 5, 700}) {
     for (const int64_t m : {1, 3, 8, 9, 16, 21, 40}) {
-      for (const int64_t d : {1, 7, 128, 300}) {
+      for (const int64_t d : {1, 7, 16, 128, 300}) {
         const std::vector<float> rows = Random(n * d, 1), vectors = Random(m * d, 2);
+        const std::vector<float> bf16 = ToFp32(ToBf16(rows));
         std::vector<float> products(n * m, -1.0f);
-        RowProducts(rows.data(), n, vectors.data(), m, d, products.data());
+        Rounded(rows.data(), n, d, std::vector<float>(d))
+            .Products(vectors.data(), m, products.data());
         for (int64_t i = 0; i < n; ++i) {
           for (int64_t c = 0; c < m; ++c) {
-            ASSERT_NEAR(products[i * m + c], ExactProduct(&rows[i * d], &vectors[c * d], d), 2e-5)
+            ASSERT_NEAR(products[i * m + c], ExactProduct(&bf16[i * d], &vectors[c * d], d), 2e-5)
                 << n << " x " << m << " x " << d << " at " << i << ", " << c;
           }
         }
@@ -36,21 +46,38 @@ TEST(RowProducts, ShapesThatNoTileDivides_EqualTheirDefinition) {
   }
 }
 
-TEST(RowProducts, RowAlone_HasTheBitsThatItHasAmongOthers) {
+// Beside 1000, bf16 has steps of 4.
+TEST(RoundedRows, OffsetIsTakenOffBeforeRounding) {
+  constexpr int64_t n = 4, d = 33;
+  std::vector<float> rows = Random(n * d, 5);
+  const std::vector<float> small = rows;
+  for (float& value : rows) value += 1000;
+  const std::vector<float> ones(d, 1.0f);
+  std::vector<float> products(n);
+  Rounded(rows.data(), n, d, std::vector<float>(d, 1000.0f))
+      .Products(ones.data(), 1, products.data());
+  for (int64_t i = 0; i < n; ++i) {
+    EXPECT_NEAR(products[i], ExactProduct(&small[i * d], ones.data(), d), 0.05) << i;
+  }
+}
+
+TEST(RoundedRows, RowAlone_HasTheBitsThatItHasAmongOthers) {
   constexpr int64_t n = 523, m = 6, d = 77;
   const std::vector<float> rows = Random(n * d, 3), vectors = Random(m * d, 4);
+  const std::vector<float> offset = Random(d, 6);
+  const RoundedRows rounded = Rounded(rows.data(), n, d, offset);
   std::vector<float> all(n * m), threaded(n * m);
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
-  RowProducts(rows.data(), n, vectors.data(), m, d, all.data());
+  rounded.Products(vectors.data(), m, all.data());
   at::set_num_threads(3);
-  RowProducts(rows.data(), n, vectors.data(), m, d, threaded.data());
+  rounded.Products(vectors.data(), m, threaded.data());
   at::set_num_threads(threads);
   EXPECT_EQ(all, threaded);
   for (const int64_t i : {0, 1, 257, 522}) {
     for (int64_t c = 0; c < m; ++c) {
       float alone = 0;
-      RowProducts(&rows[i * d], 1, &vectors[c * d], 1, d, &alone);
+      Rounded(&rows[i * d], 1, d, offset).Products(&vectors[c * d], 1, &alone);
       EXPECT_EQ(alone, all[i * m + c]) << i << ", " << c;
     }
   }
@@ -64,13 +91,34 @@ TEST(RowSums, ManyColumns_AreAddedInDoublePrecision) {
   EXPECT_NEAR(SquaredLength(row.data(), d) - 4096.0, 1e-7, 1e-9);
   EXPECT_NEAR(SquaredDistance(row.data(), other.data(), d), (3.0 - 1e-5) * (3.0 - 1e-5), 1e-6);
 
-  std::vector<double> sum(d, 1.0);
-  AddRow(row.data(), d, 1, sum.data());
-  EXPECT_DOUBLE_EQ(sum[0], 65.0);
-  EXPECT_DOUBLE_EQ(sum[1], 1.0 + double{1e-5f});
-  AddRow(row.data(), d, -1, sum.data());
-  EXPECT_EQ(sum, std::vector<double>(d, 1.0));
-  EXPECT_DOUBLE_EQ(SquaredLength(sum.data(), d), 1001.0);
+  EXPECT_DOUBLE_EQ(SquaredLength(std::vector<double>(d, 2.0).data(), d), 4004.0);
+}
+
+TEST(RowSums, RowsAreAddedInDoublePrecision) {
+  constexpr int64_t d = 1001;
+  for (const int64_t count : {0, 1, 4, 6}) {
+    const std::vector<float> rows = Random(count * d, 7);
+    std::vector<const float*> pointers;
+    for (int64_t i = 0; i < count; ++i) pointers.push_back(&rows[i * d]);
+    std::vector<double> sum(d, 1e9);  // in fp32 nothing that is added would be left
+    AddToSum(pointers.data(), count, d, sum.data());
+    for (int64_t j = 0; j < d; ++j) {
+      double expected = 0;
+      for (int64_t i = 0; i < count; ++i) expected += rows[i * d + j];
+      ASSERT_NEAR(sum[j] - 1e9, expected, 1e-6) << count << ", " << j;
+    }
+  }
+}
+
+TEST(RowSums, MoveRow_TakesItFromOneSumToTheOther) {
+  constexpr int64_t d = 37;
+  const std::vector<float> row = Random(d, 8);
+  std::vector<double> from(d, 5.0), to(d, -5.0);
+  MoveRow(row.data(), row.data(), d, from.data(), to.data());
+  for (int64_t j = 0; j < d; ++j) {
+    EXPECT_DOUBLE_EQ(from[j], 5.0 - double{row[j]});
+    EXPECT_DOUBLE_EQ(to[j], double{row[j]} - 5.0);
+  }
 }
 
 TEST(RowSums, SubtractRow_LeavesTheRestAndItsSquaredLength) {
