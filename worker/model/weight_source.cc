@@ -16,6 +16,7 @@
 #include "common/status.h"
 #include "storage/artefacts/gguf_llama.h"
 #include "storage/artefacts/hf_folder.h"
+#include "worker/kernels/parallel.h"
 #include "worker/model/float_codec.h"
 #include "worker/model/hf_names.h"
 #include "worker/model/state_files.h"
@@ -29,6 +30,16 @@ using artefacts::ModelConfig;
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+// From a map, where a thread may wait for the disk or for the kernel to map a page.
+void CopyMapped(const uint8_t* from, uint64_t size, uint8_t* to) {
+  constexpr uint64_t kPiece = uint64_t{4} << 20;
+  kernels::ParallelTasks(static_cast<int64_t>((size + kPiece - 1) / kPiece),
+                         [=](int64_t, int64_t i) {
+                           const uint64_t begin = static_cast<uint64_t>(i) * kPiece;
+                           std::memcpy(to + begin, from + begin, std::min(kPiece, size - begin));
+                         });
 }
 
 // The Hugging Face tensors that each parameter consists of, one after the other.
@@ -86,7 +97,7 @@ class HfWeights final : public WeightSource {
     for (const HfTensor& tensor : parts_.at(parameter.offset)) {
       const artefacts::HfFolder::Entry& entry = files_.tensors().at(tensor.name);
       if (entry.info->dtype == dtype()) {
-        std::memcpy(out, entry.data(), entry.info->size_bytes);
+        CopyMapped(entry.data(), entry.info->size_bytes, out);
       } else {  // dtype() is F32: the only type wider than another
         DecodeFloats(entry.info->dtype, entry.data(), tensor.numel, reinterpret_cast<float*>(out));
       }
