@@ -26,29 +26,28 @@ double Sum(const std::vector<double>& values) {
 
 using RowGroups = std::vector<std::vector<const float*>>;
 
-// The sum of each group's rows, by column: [groups, d].
-std::vector<double> ColumnSums(const RowGroups& groups, int64_t d) {
-  std::vector<double> sums(std::ssize(groups) * d);
+// sums_gd[g] += sign * the rows of group g.
+void AddRows(const RowGroups& groups, int64_t d, double sign, std::vector<double>& sums_gd) {
   kernels::ParallelFor(d, kColumnsPerThread, [&](int64_t begin, int64_t end) {
     std::vector<const float*> parts;
     for (int64_t g = 0; g < std::ssize(groups); ++g) {
       parts.clear();
       for (const float* row : groups[g]) parts.push_back(row + begin);
-      kernels::AddToSum(parts.data(), std::ssize(parts), end - begin, &sums[g * d + begin]);
+      kernels::AddToSum(parts.data(), std::ssize(parts), end - begin, sign,
+                        &sums_gd[g * d + begin]);
     }
   });
-  return sums;
 }
 
 // Of every `step`-th row.
 std::vector<float> ColumnMeans(const float* rows_nd, int64_t n, int64_t d, int64_t step) {
-  std::vector<const float*> rows;
-  for (int64_t i = 0; i < n; i += step) rows.push_back(rows_nd + i * d);
-  const double count = static_cast<double>(rows.size());
+  RowGroups rows(1);
+  for (int64_t i = 0; i < n; i += step) rows[0].push_back(rows_nd + i * d);
+  std::vector<double> sums_d(d);
+  AddRows(rows, d, 1, sums_d);
+  const double count = static_cast<double>(rows[0].size());
   std::vector<float> means_d;
-  for (const double sum : ColumnSums({std::move(rows)}, d)) {
-    means_d.push_back(static_cast<float>(sum / count));
-  }
+  for (const double sum : sums_d) means_d.push_back(static_cast<float>(sum / count));
   return means_d;
 }
 
@@ -116,16 +115,25 @@ class ClusterMeans {
   }
 
   void Update(const std::vector<int32_t>& cluster) {
-    std::vector<Move> moves;
-    for (int64_t i = 0; i < std::ssize(cluster_); ++i) {
-      if (cluster_[i] != cluster[i]) moves.push_back({i, cluster_[i], cluster[i]});
+    const int64_t d = points_.d;
+    int64_t moved = 0;
+    for (size_t i = 0; i < cluster_.size(); ++i) moved += cluster_[i] != cluster[i];
+    // A row that moves is added twice; all of them are added once.
+    if (cluster_.empty() || moved > points_.n / 2) {
+      cluster_.clear();
+      const double rows_each = static_cast<double>(points_.n / k_);
+      for (int64_t i = 0; i < k_ * d; ++i) sums_kd_[i] = -rows_each * points_.offset_d[i % d];
     }
-    // A row that moves is added twice; all of them are added once, and several at a time.
-    if (cluster_.empty() || std::ssize(moves) > points_.n / 4) {
-      AddAfresh(cluster);
-    } else {
-      Apply(moves);
+    RowGroups entering(k_), leaving(k_);
+    for (int64_t i = 0; i < points_.n; ++i) {
+      const float* row = points_.rows + i * d;
+      const bool is_new = cluster_.empty();
+      if (!is_new && cluster_[i] == cluster[i]) continue;
+      entering[cluster[i]].push_back(row);
+      if (!is_new) leaving[cluster_[i]].push_back(row);
     }
+    AddRows(entering, d, 1, sums_kd_);
+    AddRows(leaving, d, -1, sums_kd_);
     cluster_ = cluster;
     const double share = static_cast<double>(k_) / static_cast<double>(points_.n);
     for (size_t i = 0; i < sums_kd_.size(); ++i) {
@@ -135,39 +143,6 @@ class ClusterMeans {
   }
 
  private:
-  struct Move {
-    int64_t row;
-    int32_t from, to;
-  };
-
-  void AddAfresh(const std::vector<int32_t>& cluster) {
-    RowGroups members(k_);
-    for (int64_t i = 0; i < points_.n; ++i) {
-      members[cluster[i]].push_back(points_.rows + i * points_.d);
-    }
-    sums_kd_ = ColumnSums(members, points_.d);
-    const double rows_each = static_cast<double>(points_.n / k_);
-    for (int64_t c = 0; c < k_; ++c) {
-      for (int64_t j = 0; j < points_.d; ++j) {
-        sums_kd_[c * points_.d + j] -= rows_each * points_.offset_d[j];
-      }
-    }
-  }
-
-  // Clusters keep their sizes, so the offsets in the sums stay as they are.
-  void Apply(const std::vector<Move>& moves) {
-    const int64_t d = points_.d;
-    kernels::ParallelFor(d, kColumnsPerThread, [&](int64_t begin, int64_t end) {
-      for (size_t i = 0; i < moves.size(); ++i) {
-        const Move& move = moves[i];
-        const int64_t next = moves[std::min(i + 1, moves.size() - 1)].row;
-        kernels::MoveRow(points_.rows + move.row * d + begin, points_.rows + next * d + begin,
-                         end - begin, &sums_kd_[move.from * d + begin],
-                         &sums_kd_[move.to * d + begin]);
-      }
-    });
-  }
-
   const Points& points_;
   const int64_t k_;
   std::vector<int32_t> cluster_;  // of each row; empty at the start

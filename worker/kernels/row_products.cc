@@ -165,28 +165,17 @@ MOE_MULTIVERSION double SquaredDistance(const float* a, const float* b, int64_t 
   return sum;
 }
 
-MOE_MULTIVERSION void AddToSum(const float* const* rows, int64_t count, int64_t d,
+MOE_MULTIVERSION void AddToSum(const float* const* rows, int64_t count, int64_t d, double sign,
                                double* __restrict sum) {
   int64_t i = 0;
   for (; i + 4 <= count; i += 4) {
     const float *a = rows[i], *b = rows[i + 1], *c = rows[i + 2], *e = rows[i + 3];
-    for (int64_t j = 0; j < d; ++j) sum[j] += (double{a[j]} + b[j]) + (double{c[j]} + e[j]);
+    for (int64_t j = 0; j < d; ++j) {
+      sum[j] += sign * ((double{a[j]} + b[j]) + (double{c[j]} + e[j]));
+    }
   }
   for (; i < count; ++i) {
-    for (int64_t j = 0; j < d; ++j) sum[j] += rows[i][j];
-  }
-}
-
-MOE_MULTIVERSION void MoveRow(const float* row, const float* next, int64_t d,
-                              double* __restrict from, double* __restrict to) {
-  constexpr int64_t kLine = 16;  // numbers in a cache line
-  for (int64_t first = 0; first < d; first += kLine) {
-    __builtin_prefetch(next + first);
-    const int64_t end = std::min(first + kLine, d);
-    for (int64_t j = first; j < end; ++j) {
-      from[j] -= row[j];
-      to[j] += row[j];
-    }
+    for (int64_t j = 0; j < d; ++j) sum[j] += sign * rows[i][j];
   }
 }
 

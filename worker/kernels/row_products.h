@@ -36,10 +36,8 @@ class RoundedRows {
 double SquaredLength(const float* row, int64_t d);
 double SquaredLength(const double* row, int64_t d);
 double SquaredDistance(const float* a, const float* b, int64_t d);
-// sum_d += the rows at `rows[0..count)`, each of d numbers.
-void AddToSum(const float* const* rows, int64_t count, int64_t d, double* sum_d);
-// from_d -= row_d, to_d += row_d. `next`, of the call that follows, is fetched meanwhile.
-void MoveRow(const float* row_d, const float* next, int64_t d, double* from_d, double* to_d);
+// sum_d += sign * the rows at `rows[0..count)`, each of d numbers.
+void AddToSum(const float* const* rows, int64_t count, int64_t d, double sign, double* sum_d);
 // row -= factor * step, in fp32; returns the row's squared length.
 float SubtractRow(const float* step, int64_t d, float factor, float* row);
 
