@@ -24,8 +24,8 @@ using Bytes = kernels::Buffer<uint8_t>;
 
 // The published models' `initializer_range`.
 constexpr float kGateInitStddev = 0.02f;
-// More than the largest parameter of a 7B model.
-constexpr int64_t kReadAheadBytes = int64_t{256} << 20;
+// Several of the largest parameters of a 7B model: the disk's reading and its writing vary.
+constexpr int64_t kReadAheadBytes = int64_t{1024} << 20;
 
 // Draws consecutive values of one layer's stream, so that each layer's gate is independent of the
 // others and of the size of the model around it.
