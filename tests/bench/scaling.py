@@ -9,7 +9,7 @@ takes, how much of it a step waits for, and the bytes that are sent, against 2 (
 parameters. Then two ranks that share out the experts: what a step takes and what both ranks occupy then.
 
 Modelled, not measured: LLaMA-MoE-3.5B on 1 to 1,024 H100s with the paper's batches of 14.7 M tokens.
-The planner adds up arithmetic over assumed rates and bytes over assumed bandwidths (50 GB/s between
+The planner adds up arithmetic over assumed rates and bytes over assumed bandwidths (200 GB/s between
 GPUs, gradients and parameters in fp32), and hides of the exchange what fits beside the passes of one
 micro-batch, times the share that was hidden in the measurement.
 """
