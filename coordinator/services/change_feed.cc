@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -15,8 +16,8 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-// Work between two rests.
-constexpr std::chrono::microseconds kSlice{500};
+// Of work, and as much of telling, between two rests.
+constexpr std::chrono::microseconds kSlice{250};
 // Of the feed's thread, where others want its core.
 constexpr int kNice = 10;
 
@@ -94,24 +95,30 @@ void ChangeFeed::Run() {
   if (::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice) != 0) {
     spdlog::warn("watchers are served at the priority of requests: {}", std::strerror(errno));
   }
-  std::vector<std::function<void()>> work;
-  while (Wait(&work)) {
+  while (Wait()) {
     const SteadyClock::time_point start = SteadyClock::now();
-    for (const std::function<void()>& item : work) item();
-    const size_t behind = ServeDue(start + kSlice);
+    DoWork(start + kSlice);
+    const size_t behind = std::max(begun_.size(), ServeDue(SteadyClock::now() + kSlice));
     Rest(RestAfter(SteadyClock::now() - start, behind));
   }
 }
 
-bool ChangeFeed::Wait(std::vector<std::function<void()>>* work) {
+bool ChangeFeed::Wait() {
   const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return closing_ || !work_.empty();
   };
-  work->clear();
   absl::MutexLock lock(&mutex_);
-  if (due_.empty()) mutex_.Await(absl::Condition(&has_work));
-  work->swap(work_);
+  if (due_.empty() && begun_.empty()) mutex_.Await(absl::Condition(&has_work));
+  std::move(work_.begin(), work_.end(), std::back_inserter(begun_));
+  work_.clear();
   return !closing_;
+}
+
+void ChangeFeed::DoWork(SteadyClock::time_point end) {
+  while (!begun_.empty() && SteadyClock::now() < end) {
+    begun_.front()();
+    begun_.pop_front();
+  }
 }
 
 void ChangeFeed::Rest(std::chrono::nanoseconds time) {

@@ -73,11 +73,12 @@ class ChangeFeed {
 
   void Post(std::function<void()> work);
   void Run();
-  // For work, unless somebody is due. False at the end.
-  bool Wait(std::vector<std::function<void()>>* work);
+  // For work, unless there is some already or somebody is due. False at the end.
+  bool Wait();
   void Rest(std::chrono::nanoseconds time);
 
   // On the feed's thread.
+  void DoWork(std::chrono::steady_clock::time_point end);
   void Distribute(const JobTable::WatchMessage& message);
   void Give(const std::shared_ptr<Follower>& follower,
             const std::shared_ptr<const WatchChange>& change);
@@ -96,6 +97,7 @@ class ChangeFeed {
   Followers of_all_;
   std::unordered_map<uint64_t, Followers> of_job_;
   std::deque<std::shared_ptr<Follower>> due_;
+  std::deque<std::function<void()>> begun_;  // taken over from work_
 
   absl::Mutex mutex_;
   std::vector<std::function<void()>> work_ ABSL_GUARDED_BY(mutex_);
