@@ -52,7 +52,11 @@ void ChangeFeed::Follow(const std::shared_ptr<Follower>& follower, const std::se
       follower->Take(std::make_shared<const WatchChange>(WatchChangeOf(*message)));
     }
     MakeDue(follower);
-    if (jobs.empty()) of_all_.insert(follower);
+    if (jobs.empty()) {
+      of_all_.insert(follower);
+      follower->follows_all_ = true;
+      follower->next_ = log_.end();
+    }
     for (const uint64_t job : jobs) of_job_[job].insert(follower);
   });
 }
@@ -67,6 +71,8 @@ void ChangeFeed::Unfollow(const std::shared_ptr<Follower>& follower) {
   if (wishes_.empty()) jobs_->RemoveWatcher(watcher_);
   Post([this, follower, jobs] {
     of_all_.erase(follower);
+    follower->follows_all_ = false;
+    std::erase(idle_, follower);
     for (const uint64_t job : jobs) {
       const auto followers = of_job_.find(job);
       followers->second.erase(follower);
@@ -128,10 +134,36 @@ void ChangeFeed::Rest(std::chrono::nanoseconds time) {
 
 void ChangeFeed::Distribute(const JobTable::WatchMessage& message) {
   const auto change = std::make_shared<const WatchChange>(WatchChangeOf(*message));
-  for (const std::shared_ptr<Follower>& follower : of_all_) Give(follower, change);
+  if (!of_all_.empty()) {
+    log_.Append(change);
+    if (log_.end() - log_.begin() > kMaxBehind) TrimLog();
+    for (const std::shared_ptr<Follower>& follower : idle_) {
+      follower->is_idle_ = false;
+      MakeDue(follower);
+    }
+    idle_.clear();
+  }
   const auto followers = of_job_.find(change->job);
   if (followers == of_job_.end()) return;
   for (const std::shared_ptr<Follower>& follower : followers->second) Give(follower, change);
+}
+
+void ChangeFeed::TrimLog() {
+  const uint64_t end = log_.end();
+  uint64_t least = end;
+  for (auto at = of_all_.begin(); at != of_all_.end();) {
+    const std::shared_ptr<Follower> follower = *at;
+    const auto behind = static_cast<size_t>(end - follower->next_);
+    if (behind <= kMaxBehind) {
+      least = std::min(least, follower->next_);
+      ++at;
+      continue;
+    }
+    follower->CutOff(behind, log_.At(follower->next_)->revision);
+    follower->follows_all_ = false;
+    at = of_all_.erase(at);
+  }
+  log_.TrimTo(least);
 }
 
 void ChangeFeed::Give(const std::shared_ptr<Follower>& follower,
@@ -145,13 +177,21 @@ void ChangeFeed::MakeDue(const std::shared_ptr<Follower>& follower) {
   due_.push_back(follower);
 }
 
+size_t ChangeFeed::Serve(const std::shared_ptr<Follower>& follower) {
+  if (!follower->follows_all_) return follower->Serve(nullptr);
+  Untold untold(&log_, &follower->next_);
+  const size_t waiting = follower->Serve(&untold);
+  if (waiting == 0 && !std::exchange(follower->is_idle_, true)) idle_.push_back(follower);
+  return waiting;
+}
+
 size_t ChangeFeed::ServeDue(SteadyClock::time_point end) {
   size_t most = 0;
   while (!due_.empty()) {
     const std::shared_ptr<Follower> follower = std::move(due_.front());
     due_.pop_front();
     follower->is_due_ = false;
-    most = std::max(most, follower->Serve());
+    most = std::max(most, Serve(follower));
     if (SteadyClock::now() >= end) break;
   }
   return most;

@@ -19,6 +19,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "coordinator/job_table.h"
+#include "coordinator/services/change_log.h"
 #include "coordinator/services/watch_change.h"
 
 namespace moe::coordinator {
@@ -36,18 +37,40 @@ inline std::chrono::nanoseconds RestAfter(std::chrono::nanoseconds worked, size_
 
 class ChangeFeed {
  public:
+  // What a follower of all jobs has not taken yet.
+  class Untold {
+   public:
+    Untold(ChangeLog* log, uint64_t* next) : log_(log), next_(next) {}
+    size_t size() const { return static_cast<size_t>(log_->end() - *next_); }
+    // Not of nothing.
+    std::shared_ptr<const WatchChange> TakeOne() { return log_->At((*next_)++); }
+    grpc::Slice TakeMessage() { return log_->TakeMessage(next_); }
+
+   private:
+    ChangeLog* log_;
+    uint64_t* next_;
+  };
+
   // Called on the feed's thread.
   class Follower {
    public:
     virtual ~Follower() = default;
+    // Who named jobs takes every change of them; who follows all, only what it had missed.
     virtual void Take(const std::shared_ptr<const WatchChange>& change) = 0;
-    // Sends what is to be told, as much as fits into one message, unless one is on its way: then
-    // CanServe follows. Returns how many changes there were to be told.
-    virtual size_t Serve() = 0;
+    // Sends what is to be told, as much as fits into one message, unless one is on its way. What
+    // was taken comes before `untold`, which is nullptr for who named jobs. Returns how many
+    // changes there were to be told or are on their way. After 0 the next change brings another
+    // call, otherwise CanServe does.
+    virtual size_t Serve(Untold* untold) = 0;
+    // More than kMaxBehind changes were untold, from `revision` on: this was the last call.
+    virtual void CutOff(size_t behind, int64_t revision) = 0;
 
    private:
     friend class ChangeFeed;
     bool is_due_ = false;
+    bool is_idle_ = false;
+    bool follows_all_ = false;
+    uint64_t next_ = 0;  // in the log
   };
 
   // `jobs` must outlive it.
@@ -85,6 +108,8 @@ class ChangeFeed {
   void MakeDue(const std::shared_ptr<Follower>& follower);
   // Until `end`; the most that one of them had to be told.
   size_t ServeDue(std::chrono::steady_clock::time_point end);
+  size_t Serve(const std::shared_ptr<Follower>& follower);
+  void TrimLog();
 
   // Of the loop's thread.
   JobTable* const jobs_;
@@ -95,6 +120,8 @@ class ChangeFeed {
 
   // Of the feed's thread.
   Followers of_all_;
+  ChangeLog log_;                                // for of_all_
+  std::vector<std::shared_ptr<Follower>> idle_;  // of of_all_: who was told everything
   std::unordered_map<uint64_t, Followers> of_job_;
   std::deque<std::shared_ptr<Follower>> due_;
   std::deque<std::function<void()>> begun_;  // taken over from work_

@@ -1,5 +1,6 @@
 #include "coordinator/services/watch_stream.h"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <set>
@@ -15,14 +16,14 @@
 namespace moe::coordinator {
 namespace {
 
-// Of a message with more than one change.
-constexpr size_t kMaxBatchBytes = size_t{64} << 10;
+// Changes that a stream takes at a time to write them one by one.
+constexpr size_t kMaxSingles = 100;
 
 // Takes changes from the feed; writes are driven by the feed's thread, and gRPC's threads say when
 // they are done. The stream stays alive through `self_` until OnDone.
 //
 // What is written are bytes, which streams share: with a thousand of them the time would go into
-// serialising the same change a thousand times.
+// serialising and joining the same changes a thousand times.
 class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                           public ChangeFeed::Follower,
                           public std::enable_shared_from_this<WatchStream> {
@@ -53,27 +54,34 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     absl::MutexLock lock(&mutex_);
     if (finished_) return;
     if (queue_.size() >= max_queued_) {
-      // What is being written comes before the status.
-      const absl::Status status =
-          ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
-                            queue_.size(), queue_.front()->revision - 1);
-      core_.audit->Refuse(caller_, "WatchJobs", "", status);
-      return FinishLocked(status);
+      return CutOffLocked(queue_.size(), queue_.front()->revision);
     }
     queue_.push_back(change);
     all_ended_ = request_.until_ended() && running_.empty();
   }
 
-  size_t Serve() override {
+  size_t Serve(ChangeFeed::Untold* untold) override {
     absl::MutexLock lock(&mutex_);
-    const size_t waiting = queue_.size();
-    if (finished_ || writing_) return 0;
-    if (waiting > 0) {
-      Write();
+    if (finished_) return 0;
+    const size_t waiting = queue_.size() + (untold == nullptr ? 0 : untold->size());
+    if (writing_) return std::max<size_t>(waiting, 1);
+    if (queue_.empty() && waiting > 0 && request_.batch()) {
+      Write(untold->TakeMessage());
+    } else if (waiting > 0) {
+      while (queue_.size() < kMaxSingles && untold != nullptr && untold->size() > 0) {
+        queue_.push_back(untold->TakeOne());
+      }
+      WriteQueued();
     } else if (all_ended_) {
       FinishLocked(absl::OkStatus());
     }
     return waiting;
+  }
+
+  void CutOff(size_t behind, int64_t revision) override {
+    absl::MutexLock lock(&mutex_);
+    if (finished_) return;
+    CutOffLocked(queue_.size() + behind, queue_.empty() ? revision : queue_.front()->revision);
   }
 
   // gRPC
@@ -84,8 +92,8 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (!ok || cancelled_) {
       FinishLocked(Cancelled("the client has gone"));
     } else if (!queue_.empty() && !finished_ && !request_.batch()) {
-      Write();  // one by one: as fast as the client takes them
-    } else if (!queue_.empty() || all_ended_) {
+      WriteQueued();  // one by one: as fast as the client takes them
+    } else {
       feed_->CanServe(shared_from_this());
     }
   }
@@ -127,14 +135,15 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     feed_->Follow(shared_from_this(), jobs, *std::move(missed));
   }
 
-  void Write() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const grpc::Slice bytes = JoinChanges(NextBatch());
+  void WriteQueued() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { Write(JoinChanges(NextBatch())); }
+
+  void Write(const grpc::Slice& bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     outgoing_ = grpc::ByteBuffer(&bytes, 1);
     writing_ = true;
     StartWrite(&outgoing_);
   }
 
-  // As many changes as one message may have.
+  // As many of the queue's changes as one message may have.
   std::vector<std::shared_ptr<const WatchChange>> NextBatch()
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<std::shared_ptr<const WatchChange>> batch;
@@ -146,6 +155,16 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     } while (request_.batch() && !queue_.empty() &&
              size_bytes + SizeInMore(*queue_.front()) <= kMaxBatchBytes);
     return batch;
+  }
+
+  // `revision`: of the first change that it is not told any more. What is being written comes
+  // before the status.
+  void CutOffLocked(size_t behind, int64_t revision) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const absl::Status status =
+        ResourceExhausted("the client is {} messages behind; watch again with from_revision={}",
+                          behind, revision - 1);
+    core_.audit->Refuse(caller_, "WatchJobs", "", status);
+    FinishLocked(status);
   }
 
   void End(const absl::Status& status) {

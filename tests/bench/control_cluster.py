@@ -30,10 +30,11 @@ class NoopCluster(Cluster):
         self.text = self.root / "text.txt"
         self.text.write_text("one line\n")
 
-    def load(self, *words, nice=0):
-        """Starts the load program; its standard input and output are pipes."""
-        return subprocess.Popen(["nice", "-n", str(nice), str(LOAD), f"127.0.0.1:{self.port}",
-                                 *map(str, words)],
+    def load(self, *words, idle=False):
+        """Starts the load program; its standard input and output are pipes. `idle`: it gets what
+        nobody else wants of the cores."""
+        return subprocess.Popen(["chrt", "--idle" if idle else "--other", "0", str(LOAD),
+                                 f"127.0.0.1:{self.port}", *map(str, words)],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def submit_load(self, clients, jobs, prefix):

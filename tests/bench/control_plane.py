@@ -76,7 +76,7 @@ def measure_store(size):
 
         _, alone = submit(cluster, 1, size["submits"], "alone")
         # A thousand of them would not be on the coordinator's machine: it comes first.
-        watchers = cluster.load("watch", size["watchers"], nice=10)
+        watchers = cluster.load("watch", size["watchers"], idle=True)
         try:
             assert watchers.stdout.readline() == "watching\n", "the watchers did not start"
             _, watched = submit(cluster, 1, size["submits"], "watched")

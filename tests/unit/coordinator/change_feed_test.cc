@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
+using ::testing::Pair;
 
 constexpr absl::Duration kDeadline = absl::Seconds(20);
 
@@ -79,11 +81,17 @@ class Listener final : public ChangeFeed::Follower {
     absl::MutexLock lock(&mutex_);
     waiting_.push_back(change);
   }
-  size_t Serve() override {
+  size_t Serve(ChangeFeed::Untold* untold) override {
     absl::MutexLock lock(&mutex_);
-    if (deaf_) return 0;
+    if (deaf_) return 1;  // as if a message were on its way
     heard_.insert(heard_.end(), waiting_.begin(), waiting_.end());
-    return std::exchange(waiting_, {}).size();
+    waiting_.clear();
+    while (untold != nullptr && untold->size() > 0) heard_.push_back(untold->TakeOne());
+    return 0;
+  }
+  void CutOff(size_t behind, int64_t revision) override {
+    absl::MutexLock lock(&mutex_);
+    cut_off_ = {behind, revision};
   }
 
   void Open() {
@@ -101,6 +109,14 @@ class Listener final : public ChangeFeed::Follower {
     for (const auto& change : heard_) revisions.push_back(change->revision);
     return revisions;
   }
+  // How far it was behind when it was cut off, and from which revision on.
+  std::pair<size_t, int64_t> AwaitCutOff() {
+    absl::MutexLock lock(&mutex_);
+    const auto is_cut = [this]()
+                            ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return cut_off_.has_value(); };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&is_cut), kDeadline));
+    return cut_off_.value_or(std::pair<size_t, int64_t>{});
+  }
   std::vector<uint64_t> Jobs() {
     absl::MutexLock lock(&mutex_);
     std::vector<uint64_t> jobs;
@@ -111,6 +127,7 @@ class Listener final : public ChangeFeed::Follower {
  private:
   absl::Mutex mutex_;
   bool deaf_ ABSL_GUARDED_BY(mutex_);
+  std::optional<std::pair<size_t, int64_t>> cut_off_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<const WatchChange>> waiting_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<const WatchChange>> heard_ ABSL_GUARDED_BY(mutex_);
 };
@@ -191,6 +208,52 @@ TEST_F(ChangeFeedTest, FollowerThatDoesNotRead_HoldsUpNobody) {
   deaf->Open();
   feed_.CanServe(deaf);
   EXPECT_THAT(deaf->Await(jobs_->revision()), ElementsAreArray(all));
+}
+
+TEST_F(ChangeFeedTest, FollowerThatFallsTooFarBehind_IsCutOffAndTheOthersAreNot) {
+  const auto deaf = std::make_shared<Listener>(/*deaf=*/true);
+  const auto other = std::make_shared<Listener>();
+  SubmitOne();
+  const int64_t before = jobs_->revision();
+  Follow(deaf, {}, before);
+  Follow(other, {}, before);
+  while (jobs_->revision() < before + static_cast<int64_t>(kMaxBehind)) SubmitOne();
+  other->Await(jobs_->revision());
+  SubmitOne();
+  EXPECT_THAT(deaf->AwaitCutOff(), Pair(kMaxBehind + 1, before + 1));
+  SubmitOne();
+  const std::vector<int64_t> all = other->Await(jobs_->revision());
+  EXPECT_EQ(std::ssize(all), jobs_->revision() - before);
+  EXPECT_TRUE(deaf->Jobs().empty());
+}
+
+std::shared_ptr<const WatchChange> OfSize(size_t bytes) {
+  return std::make_shared<const WatchChange>(
+      WatchChange{.job = 1, .revision = 1, .ended = false, .bytes = std::string(bytes, 'x')});
+}
+
+TEST(ChangeLogTest, Messages_HoldWhatFitsAndAreShared) {
+  ChangeLog log;
+  for (int i = 0; i < 3; ++i) log.Append(OfSize(kMaxBatchBytes / 2 - 100));
+  log.Append(OfSize(2 * kMaxBatchBytes));
+  uint64_t place = 0, other = 0;
+  const grpc::Slice first = log.TakeMessage(&place);
+  EXPECT_EQ(place, 2u);
+  EXPECT_EQ(log.TakeMessage(&other).begin(), first.begin());
+  EXPECT_EQ(other, 2u);
+  log.TakeMessage(&place);
+  EXPECT_EQ(place, 3u);
+  EXPECT_EQ(log.TakeMessage(&place).size(), 2 * kMaxBatchBytes);  // more than fits goes alone
+  EXPECT_EQ(place, log.end());
+}
+
+TEST(ChangeLogTest, PlacesStay_WhenWhatIsBeforeThemIsForgotten) {
+  ChangeLog log;
+  for (int i = 0; i < 5; ++i) log.Append(OfSize(10 + i));
+  log.TrimTo(3);
+  EXPECT_EQ(log.begin(), 3u);
+  EXPECT_EQ(log.end(), 5u);
+  EXPECT_EQ(log.At(4)->bytes.size(), 14u);
 }
 
 }  // namespace
