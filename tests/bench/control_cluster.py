@@ -3,6 +3,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "e2e"))
@@ -30,22 +31,25 @@ class NoopCluster(Cluster):
         self.text = self.root / "text.txt"
         self.text.write_text("one line\n")
 
-    def load(self, *words, idle=False):
-        """Starts the load program; its standard input and output are pipes. `idle`: it gets what
-        nobody else wants of the cores."""
+    def load(self, *words, idle=False, stdout=subprocess.PIPE):
+        """Starts the load program. `idle`: it gets what nobody else wants of the cores."""
         return subprocess.Popen(["chrt", "--idle" if idle else "--other", "0", str(LOAD),
                                  f"127.0.0.1:{self.port}", *map(str, words)],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                stdin=subprocess.PIPE, stdout=stdout, text=True)
 
     def submit_load(self, clients, jobs, prefix):
         return self.load("submit", clients, jobs, prefix, self.tokenizer, self.text)
 
     def run_load(self, *words, timeout_s=300):
-        process = self.load(*words)
-        out, _ = process.communicate(timeout=timeout_s)
-        if process.returncode != 0:
-            raise AssertionError(f"control_load {' '.join(map(str, words))}: exit {process.returncode}")
-        return [line.split() for line in out.splitlines()]
+        # Into a file, so that nobody here takes part in what is measured.
+        with tempfile.TemporaryFile("w+") as out:
+            process = self.load(*words, stdout=out)
+            process.communicate(timeout=timeout_s)
+            if process.returncode != 0:
+                raise AssertionError(
+                    f"control_load {' '.join(map(str, words))}: exit {process.returncode}")
+            out.seek(0)
+            return [line.split() for line in out]
 
     def jobs(self):
         """{job id: (name, attempt, state)} of every job that the coordinator has."""

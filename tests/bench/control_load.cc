@@ -31,6 +31,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/lock_checks.h"
 #include "moe/v1/job_service.grpc.pb.h"
 
 namespace moe {
@@ -342,5 +343,6 @@ int Main(const std::vector<std::string>& words) {
 }  // namespace moe
 
 int main(int argc, char** argv) {
+  moe::StopLookingForDeadlocks();
   return moe::Main(std::vector<std::string>(argv + 1, argv + argc));
 }
