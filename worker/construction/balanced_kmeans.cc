@@ -46,8 +46,8 @@ std::vector<float> ColumnMeans(const float* rows_nd, int64_t n, int64_t d, int64
   std::vector<double> sums_d(d);
   AddRows(rows, d, 1, sums_d);
   const double count = static_cast<double>(rows[0].size());
-  std::vector<float> means_d;
-  for (const double sum : sums_d) means_d.push_back(static_cast<float>(sum / count));
+  std::vector<float> means_d(d);
+  for (int64_t j = 0; j < d; ++j) means_d[j] = static_cast<float>(sums_d[j] / count);
   return means_d;
 }
 
@@ -121,8 +121,9 @@ class ClusterMeans {
     // A row that moves is added twice; all of them are added once.
     if (cluster_.empty() || moved > points_.n / 2) {
       cluster_.clear();
-      const double rows_each = static_cast<double>(points_.n / k_);
-      for (int64_t i = 0; i < k_ * d; ++i) sums_kd_[i] = -rows_each * points_.offset_d[i % d];
+      const int64_t rows_each = points_.n / k_;
+      const auto size = static_cast<double>(rows_each);
+      for (int64_t i = 0; i < k_ * d; ++i) sums_kd_[i] = -size * points_.offset_d[i % d];
     }
     RowGroups entering(k_), leaving(k_);
     for (int64_t i = 0; i < points_.n; ++i) {
