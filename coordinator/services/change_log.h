@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "coordinator/services/watch_change.h"
 
