@@ -6,9 +6,9 @@
 // PyPI package k-means-constrained. Differs: the assignment is exact and minimises the objective
 // itself, where the package rounds costs to 1/1000 and minimises unsquared distances; with kL2 a
 // row is compared with its own cluster as if it were not in it, as long as that lowers the
-// objective. Rows are rounded to bf16 for their products with the centres, nowhere else: an
-// assignment is exact up to that, means and the objective are of the rows themselves. Results are
-// a function of rows, options and seed, whatever the number of threads.
+// objective. Rows and centres are rounded to bf16 for their products, nowhere else: an assignment
+// is exact up to that, means and the objective are of the rows themselves. Results are a function
+// of rows, options, seed and kind of CPU, whatever the number of threads.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,9 @@
 #include "worker/kernels/row_products.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -11,102 +15,168 @@
 namespace moe::kernels {
 namespace {
 
-// One register of AVX2. Registers are spelt out: of plain loops over two halves of a word the
-// compiler makes code that is a tenth slower.
-constexpr int64_t kLanes = 8;
-using Floats = float __attribute__((vector_size(4 * kLanes)));
-using Words = uint32_t __attribute__((vector_size(4 * kLanes)));
+// Rows are as long as whole steps of either form: zeros follow.
+constexpr int64_t kPadding = 32;
+// A block of rows is a whole number of tiles in either form.
+constexpr int64_t kBlockRows = 240;
 
-// Numbers of a row are read two to a word, and widened by a shift and by a mask. So of each step's
-// columns the even ones are multiplied first, then the odd ones; vectors lie in this order.
-constexpr int64_t kStep = 2 * kLanes;
+int64_t Padded(int64_t d) { return (d + kPadding - 1) / kPadding * kPadding; }
 
-// 3 x 4 sums are 12 of the 16 vector registers of AVX2.
-constexpr int64_t kTileRows = 3, kTileVectors = 4;
-constexpr int64_t kBlockRows = 80 * kTileRows;
-
-int64_t Padded(int64_t d) { return (d + kStep - 1) / kStep * kStep; }
-
-// The columns in the order of the products; zeros behind the last.
-MOE_MULTIVERSION void EvenColumnsFirst(const float* __restrict vector, int64_t d,
-                                       float* __restrict to) {
-  int64_t j = 0;
-  for (; j + kStep <= d; j += kStep) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      to[j + lane] = vector[j + 2 * lane];
-      to[j + kLanes + lane] = vector[j + 2 * lane + 1];
-    }
+// Into the second-level cache: the first is full of what is being multiplied. At most three lines,
+// as long as the hardware prefetches what is left.
+MOE_ALWAYS_INLINE void Prefetch(const char* data, int64_t bytes) {
+  constexpr int kSecondLevel = 2;
+#pragma GCC unroll 3
+  for (int64_t part = 0; part < 3; ++part) {
+    __builtin_prefetch(data + part * bytes / 3, /*rw=*/0, kSecondLevel);
   }
-  if (j == d) return;
-  std::fill(to + j, to + j + kStep, 0.0f);
-  for (int64_t at = 0; at < d - j; ++at) to[j + at / 2 + at % 2 * kLanes] = vector[j + at];
 }
 
-// `rows` x `vectors` products at `out`. Meanwhile a share of the rows at `next`, to which
-// `next_bytes` per step belong, comes into the cache: where rows come from memory only while the
-// first vectors are multiplied, memory idles for the others.
-template <int64_t rows, int64_t vectors>
-MOE_ALWAYS_INLINE void Tile(const c10::BFloat16* x, const float* v, int64_t stride,
-                            const char* next, int64_t next_bytes, int64_t m, float* out) {
-  Floats sums[rows][vectors] = {};
-  for (int64_t j = 0; j < stride; j += kStep, next += next_bytes) {
-    __builtin_prefetch(next);
-    Floats even[rows], odd[rows];
-#pragma GCC unroll 4
+// Tiles for any CPU: bf16 is widened and multiplied in fp32.
+struct WidenedTiles {
+  using Value = float;
+  static constexpr int64_t kRows = 3, kVectors = 4;  // 12 of the 16 vector registers of AVX2
+
+  // One register of AVX2. Registers are spelt out: of plain loops over two halves of a word the
+  // compiler makes code that is a tenth slower.
+  static constexpr int64_t kLanes = 8, kStep = 2 * kLanes;
+  using Floats = float __attribute__((vector_size(4 * kLanes)));
+  using Words = uint32_t __attribute__((vector_size(4 * kLanes)));
+
+  // Numbers of a row are read two to a word, and widened by a shift and by a mask. So of each
+  // step's columns the even ones are multiplied first, then the odd ones; vectors lie in this
+  // order.
+  static void Pack(const c10::BFloat16* vector, int64_t stride, float* to) {
+    for (int64_t j = 0; j < stride; j += kStep) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        to[j + lane] = vector[j + 2 * lane];
+        to[j + kLanes + lane] = vector[j + 2 * lane + 1];
+      }
+    }
+  }
+
+  template <int64_t rows, int64_t vectors>
+  static MOE_ALWAYS_INLINE void Multiply(const c10::BFloat16* x, const float* v, int64_t stride,
+                                         const char* next, int64_t next_bytes, int64_t m,
+                                         float* out) {
+    Floats sums[rows][vectors] = {};
+    for (int64_t j = 0; j < stride; j += kStep, next += next_bytes) {
+      Prefetch(next, next_bytes);
+      Floats even[rows], odd[rows];
+#pragma GCC unroll 8
+      for (int64_t r = 0; r < rows; ++r) {
+        Words pairs;
+        std::memcpy(&pairs, x + r * stride + j, sizeof(pairs));
+        even[r] = reinterpret_cast<Floats>(pairs << 16);
+        odd[r] = reinterpret_cast<Floats>(pairs & 0xffff0000u);
+      }
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < vectors; ++c) {
+        Floats of_even, of_odd;
+        std::memcpy(&of_even, v + c * stride + j, sizeof(of_even));
+        std::memcpy(&of_odd, v + c * stride + j + kLanes, sizeof(of_odd));
+#pragma GCC unroll 8
+        for (int64_t r = 0; r < rows; ++r) sums[r][c] += even[r] * of_even;
+#pragma GCC unroll 8
+        for (int64_t r = 0; r < rows; ++r) sums[r][c] += odd[r] * of_odd;
+      }
+    }
     for (int64_t r = 0; r < rows; ++r) {
-      Words pairs;
-      std::memcpy(&pairs, x + r * stride + j, sizeof(pairs));
-      even[r] = reinterpret_cast<Floats>(pairs << 16);
-      odd[r] = reinterpret_cast<Floats>(pairs & 0xffff0000u);
-    }
-#pragma GCC unroll 4
-    for (int64_t c = 0; c < vectors; ++c) {
-      Floats of_even, of_odd;
-      std::memcpy(&of_even, v + c * stride + j, sizeof(of_even));
-      std::memcpy(&of_odd, v + c * stride + j + kLanes, sizeof(of_odd));
-#pragma GCC unroll 4
-      for (int64_t r = 0; r < rows; ++r) sums[r][c] += even[r] * of_even;
-#pragma GCC unroll 4
-      for (int64_t r = 0; r < rows; ++r) sums[r][c] += odd[r] * of_odd;
+      for (int64_t c = 0; c < vectors; ++c) {
+        float sum = 0;
+        for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[r][c][lane];
+        out[r * m + c] = sum;
+      }
     }
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < vectors; ++c) {
-      float sum = 0;
-      for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[r][c][lane];
-      out[r * m + c] = sum;
-    }
-  }
-}
+};
 
-// `next` are as many rows, or the same ones.
-template <int64_t rows>
+#if defined(__x86_64__)
+// Tiles where the CPU multiplies pairs of bf16: twice as many products per instruction.
+struct Bf16Tiles {
+  using Value = c10::BFloat16;
+  static constexpr int64_t kRows = 6, kVectors = 4;  // 24 of the 32 vector registers
+  static constexpr int64_t kStep = 32;
+
+  static void Pack(const c10::BFloat16* vector, int64_t stride, c10::BFloat16* to) {
+    std::copy_n(vector, stride, to);
+  }
+
+  template <int64_t rows, int64_t vectors>
+  __attribute__((target("avx512f,avx512bf16"))) static void Multiply(
+      const c10::BFloat16* x, const c10::BFloat16* v, int64_t stride, const char* next,
+      int64_t next_bytes, int64_t m, float* out) {
+    __m512 sums[rows][vectors] = {};
+    for (int64_t j = 0; j < stride; j += kStep, next += next_bytes) {
+      Prefetch(next, next_bytes);
+      __m512bh pairs[rows];
+#pragma GCC unroll 8
+      for (int64_t r = 0; r < rows; ++r) std::memcpy(&pairs[r], x + r * stride + j, 2 * kStep);
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < vectors; ++c) {
+        __m512bh of_vector;
+        std::memcpy(&of_vector, v + c * stride + j, 2 * kStep);
+#pragma GCC unroll 8
+        for (int64_t r = 0; r < rows; ++r) {
+          sums[r][c] = _mm512_dpbf16_ps(sums[r][c], pairs[r], of_vector);
+        }
+      }
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < vectors; ++c) out[r * m + c] = _mm512_reduce_add_ps(sums[r][c]);
+    }
+  }
+};
+#endif
+
+// Tiles::Multiply<rows, vectors> puts products at `out`, m to a row. Meanwhile a share of the rows
+// at `next` (as many rows, or the same ones), `next_bytes` of them per step, comes into the cache:
+// where rows come from memory only while the first vectors are multiplied, memory idles for the
+// others.
+template <typename Tiles, int64_t rows>
 MOE_ALWAYS_INLINE void TilesOfRows(const c10::BFloat16* x, const c10::BFloat16* next,
-                                   const float* v, int64_t m, int64_t stride, float* out) {
-  const int64_t tiles = m / kTileVectors + m % kTileVectors;
-  const int64_t next_bytes = rows * kStep * static_cast<int64_t>(sizeof(*x)) / tiles;
-  const int64_t share = next_bytes * (stride / kStep);
+                                   const typename Tiles::Value* v, int64_t m, int64_t stride,
+                                   float* out) {
+  const int64_t tiles = m / Tiles::kVectors + m % Tiles::kVectors;
+  const int64_t next_bytes = rows * Tiles::kStep * static_cast<int64_t>(sizeof(*x)) / tiles;
+  const int64_t share = next_bytes * (stride / Tiles::kStep);
   const char* ahead = reinterpret_cast<const char*>(next);
   int64_t c = 0;
-  for (; c + kTileVectors <= m; c += kTileVectors, ahead += share) {
-    Tile<rows, kTileVectors>(x, v + c * stride, stride, ahead, next_bytes, m, out + c);
+  for (; c + Tiles::kVectors <= m; c += Tiles::kVectors, ahead += share) {
+    Tiles::template Multiply<rows, Tiles::kVectors>(x, v + c * stride, stride, ahead, next_bytes, m,
+                                                    out + c);
   }
   for (; c < m; ++c, ahead += share) {
-    Tile<rows, 1>(x, v + c * stride, stride, ahead, next_bytes, m, out + c);
+    Tiles::template Multiply<rows, 1>(x, v + c * stride, stride, ahead, next_bytes, m, out + c);
+  }
+}
+
+template <typename Tiles>
+MOE_ALWAYS_INLINE void TilesOfBlock(const c10::BFloat16* x, int64_t n,
+                                    const typename Tiles::Value* v, int64_t m, int64_t stride,
+                                    float* out) {
+  static_assert(kBlockRows % Tiles::kRows == 0);
+  int64_t i = 0;
+  for (; i + Tiles::kRows <= n; i += Tiles::kRows) {
+    const int64_t next = i + 2 * Tiles::kRows <= n ? i + Tiles::kRows : i;
+    TilesOfRows<Tiles, Tiles::kRows>(x + i * stride, x + next * stride, v, m, stride, out + i * m);
+  }
+  for (; i < n; ++i) {
+    TilesOfRows<Tiles, 1>(x + i * stride, x + i * stride, v, m, stride, out + i * m);
   }
 }
 
 MOE_MULTIVERSION void ProductsOfBlock(const c10::BFloat16* x, int64_t n, const float* v, int64_t m,
                                       int64_t stride, float* out) {
-  int64_t i = 0;
-  for (; i + kTileRows <= n; i += kTileRows) {
-    const int64_t next = i + 2 * kTileRows <= n ? i + kTileRows : i;
-    TilesOfRows<kTileRows>(x + i * stride, x + next * stride, v, m, stride, out + i * m);
-  }
-  for (; i < n; ++i) {
-    TilesOfRows<1>(x + i * stride, x + i * stride, v, m, stride, out + i * m);
-  }
+  TilesOfBlock<WidenedTiles>(x, n, v, m, stride, out);
 }
+
+#if defined(__x86_64__)
+void ProductsOfBlock(const c10::BFloat16* x, int64_t n, const c10::BFloat16* v, int64_t m,
+                     int64_t stride, float* out) {
+  TilesOfBlock<Bf16Tiles>(x, n, v, m, stride, out);
+}
+#endif
 
 MOE_MULTIVERSION double RoundRow(const float* __restrict row, const float* __restrict offset,
                                  int64_t d, c10::BFloat16* __restrict to) {
@@ -132,16 +202,29 @@ double RoundedRows::Set(int64_t i, const float* row_d, const float* offset_d) {
   return RoundRow(row_d, offset_d, d_, to);
 }
 
-void RoundedRows::Products(const float* vectors_md, int64_t m, float* products_nm) const {
-  std::vector<float> packed(m * stride_);
+template <typename Tiles>
+void RoundedRows::ProductsBy(const RoundedRows& vectors, float* products_nm) const {
+  const int64_t m = vectors.n_;
+  std::vector<typename Tiles::Value> packed(m * stride_);
   for (int64_t c = 0; c < m; ++c) {
-    EvenColumnsFirst(vectors_md + c * d_, d_, packed.data() + c * stride_);
+    Tiles::Pack(vectors.values_.data() + c * stride_, stride_, packed.data() + c * stride_);
   }
   ParallelTasks((n_ + kBlockRows - 1) / kBlockRows, [&](int64_t /*worker*/, int64_t block) {
     const int64_t first = block * kBlockRows;
     ProductsOfBlock(values_.data() + first * stride_, std::min(kBlockRows, n_ - first),
                     packed.data(), m, stride_, products_nm + first * m);
   });
+}
+
+void RoundedRows::Products(const float* vectors_md, int64_t m, float* products_nm,
+                           [[maybe_unused]] bool widens) const {
+  const std::vector<float> no_offset(d_);
+  RoundedRows vectors(m, d_);
+  for (int64_t c = 0; c < m; ++c) vectors.Set(c, vectors_md + c * d_, no_offset.data());
+#if defined(__x86_64__)
+  if (!widens) return ProductsBy<Bf16Tiles>(vectors, products_nm);
+#endif
+  ProductsBy<WidenedTiles>(vectors, products_nm);
 }
 
 MOE_MULTIVERSION double SquaredLength(const float* row, int64_t d) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "worker/kernels/buffer.h"
+#include "worker/kernels/tile_gemm.h"
 
 namespace moe::kernels {
 
@@ -21,12 +22,17 @@ class RoundedRows {
   // several threads.
   double Set(int64_t i, const float* row_d, const float* offset_d);
 
-  // products_nm[i, j] = row i . vectors_md[j], summed in fp32 in an order that d alone decides: the
-  // same bits whatever n, m and the number of threads. Every row must be set. Best where the
-  // vectors fit into the second-level cache.
-  void Products(const float* vectors_md, int64_t m, float* products_nm) const;
+  // products_nm[i, j] = row i . vectors_md[j], the vectors rounded to bf16 as well, summed in fp32
+  // in an order that d and the kind of CPU alone decide: the same bits whatever n, m and the number
+  // of threads. Every row must be set. Best where the vectors fit into the second-level cache.
+  // `widens`: numbers are made fp32 first, as they must be where the CPU cannot multiply bf16.
+  void Products(const float* vectors_md, int64_t m, float* products_nm,
+                bool widens = !CpuMultipliesBf16()) const;
 
  private:
+  template <typename Tiles>
+  void ProductsBy(const RoundedRows& vectors, float* products_nm) const;
+
   int64_t n_, d_;
   int64_t stride_;                // d, up to whole registers: zeros follow
   Buffer<c10::BFloat16> values_;  // [n, stride]

@@ -26,18 +26,26 @@ RoundedRows Rounded(const float* rows, int64_t n, int64_t d, const std::vector<f
   return rounded;
 }
 
-TEST(RoundedRows, ShapesThatNoTileDivides_HaveTheProductsOfRowsInBf16) {
-  for (const int64_t n : {1, 2, 5, 700}) {
+// With `widens`, and as this CPU does by itself.
+class RoundedRowsForms : public ::testing::TestWithParam<bool> {
+ protected:
+  static bool Widens() { return GetParam() || !CpuMultipliesBf16(); }
+};
+INSTANTIATE_TEST_SUITE_P(, RoundedRowsForms, ::testing::Bool());
+
+TEST_P(RoundedRowsForms, ShapesThatNoTileDivides_HaveTheProductsOfNumbersInBf16) {
+  for (const int64_t n : {1, 2, 5, 12, 700}) {
     for (const int64_t m : {1, 3, 8, 9, 16, 21, 40}) {
-      for (const int64_t d : {1, 7, 16, 128, 300}) {
+      for (const int64_t d : {1, 7, 16, 128, 300, 1024}) {
         const std::vector<float> rows = Random(n * d, 1), vectors = Random(m * d, 2);
-        const std::vector<float> bf16 = ToFp32(ToBf16(rows));
+        const std::vector<float> bf16 = ToFp32(ToBf16(rows)), of_vectors = ToFp32(ToBf16(vectors));
         std::vector<float> products(n * m, -1.0f);
         Rounded(rows.data(), n, d, std::vector<float>(d))
-            .Products(vectors.data(), m, products.data());
+            .Products(vectors.data(), m, products.data(), Widens());
         for (int64_t i = 0; i < n; ++i) {
           for (int64_t c = 0; c < m; ++c) {
-            ASSERT_NEAR(products[i * m + c], ExactProduct(&bf16[i * d], &vectors[c * d], d), 2e-5)
+            ASSERT_NEAR(products[i * m + c], ExactProduct(&bf16[i * d], &of_vectors[c * d], d),
+                        2e-5)
                 << n << " x " << m << " x " << d << " at " << i << ", " << c;
           }
         }
@@ -61,7 +69,7 @@ TEST(RoundedRows, OffsetIsTakenOffBeforeRounding) {
   }
 }
 
-TEST(RoundedRows, RowAlone_HasTheBitsThatItHasAmongOthers) {
+TEST_P(RoundedRowsForms, RowAlone_HasTheBitsThatItHasAmongOthers) {
   constexpr int64_t n = 523, m = 6, d = 77;
   const std::vector<float> rows = Random(n * d, 3), vectors = Random(m * d, 4);
   const std::vector<float> offset = Random(d, 6);
@@ -69,15 +77,15 @@ TEST(RoundedRows, RowAlone_HasTheBitsThatItHasAmongOthers) {
   std::vector<float> all(n * m), threaded(n * m);
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
-  rounded.Products(vectors.data(), m, all.data());
+  rounded.Products(vectors.data(), m, all.data(), Widens());
   at::set_num_threads(3);
-  rounded.Products(vectors.data(), m, threaded.data());
+  rounded.Products(vectors.data(), m, threaded.data(), Widens());
   at::set_num_threads(threads);
   EXPECT_EQ(all, threaded);
   for (const int64_t i : {0, 1, 257, 522}) {
     for (int64_t c = 0; c < m; ++c) {
       float alone = 0;
-      Rounded(&rows[i * d], 1, d, offset).Products(&vectors[c * d], 1, &alone);
+      Rounded(&rows[i * d], 1, d, offset).Products(&vectors[c * d], 1, &alone, Widens());
       EXPECT_EQ(alone, all[i * m + c]) << i << ", " << c;
     }
   }
