@@ -255,7 +255,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::ReleaseJob(grpc::CallbackServerContext
                                                      const v1::ReleaseJobRequest* request,
                                                      v1::ReleaseJobResponse* response) {
   return ChangeJob(core_, "ReleaseJob", context, request, response,
-                   [this, request](Turn& turn, v1::JobRecord& record) {
+                   [this](Turn& turn, v1::JobRecord& record) {
                      return core_.supervisor->Release(turn, record);
                    });
 }

@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "coordinator/audit_journal.h"
 #include "coordinator/core.h"
 #include "moe/v1/job_service.pb.h"
 
