@@ -40,9 +40,11 @@ class SessionStream final : public grpc::ServerBidiReactor<v1::SessionRequest, v
 
   void Start() {
     self_ = shared_from_this();
+    // The alarm, a part of this, keeps what it called: a strong reference would never go.
     register_by_.Set(std::chrono::system_clock::now() + kRegisterWithin,
-                     [self = self_](bool is_over) {
-                       if (is_over) self->EndUnlessRegistered();
+                     [stream = weak_from_this()](bool is_over) {
+                       const auto self = stream.lock();
+                       if (is_over && self != nullptr) self->EndUnlessRegistered();
                      });
     StartRead(&incoming_);
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -14,8 +15,32 @@
 #include "storage/artefacts/direct_io.h"
 
 namespace moe::artefacts {
+namespace {
 
-absl::StatusOr<FileContent> ReadDirect(const std::string& path, const TakeBlock& take) {
+// Where `size` bytes at `offset` can be read to at once; or null.
+uint8_t* PlaceOf(uint64_t offset, size_t size, const std::vector<Destination>& destinations) {
+  if (size % kDirectAlignment != 0) return nullptr;
+  for (const Destination& part : destinations) {
+    if (offset < part.begin || offset + size > part.end) continue;
+    uint8_t* place = part.to + (offset - part.begin);
+    if (reinterpret_cast<uintptr_t>(place) % kDirectAlignment == 0) return place;
+  }
+  return nullptr;
+}
+
+void Copy(uint64_t offset, const uint8_t* data, size_t size,
+          const std::vector<Destination>& destinations) {
+  for (const Destination& part : destinations) {
+    const uint64_t begin = std::max(part.begin, offset), end = std::min(part.end, offset + size);
+    if (begin >= end) continue;
+    std::memcpy(part.to + (begin - part.begin), data + (begin - offset), end - begin);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<FileContent> ReadDirect(const std::string& path,
+                                       const std::vector<Destination>& destinations) {
   MOE_ASSIGN_OR_RETURN(const FileDescriptor fd, OpenDirect(path, O_RDONLY));
   struct stat info;
   if (::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, "cannot stat " + path);
@@ -37,10 +62,13 @@ absl::StatusOr<FileContent> ReadDirect(const std::string& path, const TakeBlock&
     const AlignedBuffer buffer = AllocateAligned(kDirectBlockBytes);
     for (size_t block; status.ok() && (block = next++) < num_blocks;) {
       const uint64_t offset = block * kDirectBlockBytes;
-      status = ReadAt(fd.get(), buffer.get(), size_of(block), offset, path);
+      const size_t size = size_of(block);
+      uint8_t* place = PlaceOf(offset, size, destinations);
+      uint8_t* data = place != nullptr ? place : buffer.get();
+      status = ReadAt(fd.get(), data, size, offset, path);
       if (!status.ok()) break;
-      crc32c[block] = Crc32c(buffer.get(), size_of(block));
-      if (take) take(offset, buffer.get(), size_of(block));
+      crc32c[block] = Crc32c(data, size);
+      if (place == nullptr) Copy(offset, data, size, destinations);
     }
   };
   std::vector<std::thread> threads;

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -15,13 +15,17 @@ struct FileContent {
   uint32_t crc32c = 0;
 };
 
-// Takes `size` bytes that begin at `offset` of the file. Called on several threads at once, in any
-// order, once for each block of the file.
-using TakeBlock = std::function<void(uint64_t offset, const uint8_t* data, size_t size)>;
+// Where bytes [begin, end) of a file are to go.
+struct Destination {
+  uint64_t begin = 0, end = 0;
+  uint8_t* to = nullptr;
+};
 
 // Reads a regular file with O_DIRECT (buffered where the file system refuses that), several blocks
-// at a time, and gives each to `take` unless that is empty. What `take` was given is as good as the
-// checksum that is returned: compare it before use.
-absl::StatusOr<FileContent> ReadDirect(const std::string& path, const TakeBlock& take = nullptr);
+// at a time. What is read is as good as the checksum that is returned: compare it before use.
+// Blocks go to their destination without a copy where `to - begin` is a multiple of
+// kDirectAlignment.
+absl::StatusOr<FileContent> ReadDirect(const std::string& path,
+                                       const std::vector<Destination>& destinations = {});
 
 }  // namespace moe::artefacts

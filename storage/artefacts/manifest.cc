@@ -198,9 +198,9 @@ absl::Status CheckSizes(const std::string& folder, const Manifest& manifest) {
 }
 
 absl::Status VerifyFile(const std::string& folder, const ManifestFile& file,
-                        const TakeBlock& take) {
+                        const std::vector<Destination>& destinations) {
   const std::string path = JoinPath(folder, file.path);
-  MOE_ASSIGN_OR_RETURN(const FileContent actual, ReadDirect(path, take));
+  MOE_ASSIGN_OR_RETURN(const FileContent actual, ReadDirect(path, destinations));
   MOE_RETURN_IF_ERROR(CheckSize(path, actual.size_bytes, file));
   if (actual.crc32c != file.crc32c) {
     return DataLoss("{} has the CRC-32C {:#010x}, its manifest says {:#010x}", path, actual.crc32c,

@@ -47,9 +47,10 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder, const uint32_t*
 
 // That all files exist with their sizes: cheap, for the coordinator.
 absl::Status CheckSizes(const std::string& folder, const Manifest& manifest);
-// That one file has its CRC-32C; DATA_LOSS names file and both values. `take` gets what is read.
+// That one file has its CRC-32C; DATA_LOSS names file and both values. What is read for it goes to
+// `destinations`.
 absl::Status VerifyFile(const std::string& folder, const ManifestFile& file,
-                        const TakeBlock& take = nullptr);
+                        const std::vector<Destination>& destinations = {});
 // That all have.
 absl::Status VerifyFiles(const std::string& folder, const Manifest& manifest);
 

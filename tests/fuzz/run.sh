@@ -19,7 +19,8 @@ fi
 for target in "$@"; do
   cmake --build "$build" --target "fuzz_$target" >&2
   mkdir -p "$build/corpus/$target"
+  # Leaks are looked for at the end: a stream ends by itself, a little after the request that began it.
   "$build/bin/fuzz_$target" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=2048 -timeout=10 \
-    -print_final_stats=1 -artifact_prefix="$build/corpus/" "$build/corpus/$target" \
+    -detect_leaks=0 -print_final_stats=1 -artifact_prefix="$build/corpus/" "$build/corpus/$target" \
     "tests/fuzz/corpus/$target"
 done

@@ -180,9 +180,9 @@ absl::StatusOr<StateFiles> StateFiles::Open(const std::string& folder,
   return files;
 }
 
-std::vector<StateFiles::Copy> StateFiles::Locate(const std::string& tensor, int64_t begin,
-                                                 int64_t end, float* out) const {
-  std::vector<Copy> copies;
+std::vector<StateFiles::Part> StateFiles::Locate(const std::string& tensor, int64_t begin,
+                                                 int64_t end) const {
+  std::vector<Part> parts;
   for (const Piece& piece : pieces_) {
     const int64_t first = std::max(begin, piece.range.begin);
     const int64_t last = std::min(end, piece.range.end);
@@ -193,17 +193,16 @@ std::vector<StateFiles::Copy> StateFiles::Locate(const std::string& tensor, int6
       const int64_t offset = piece.first + element - piece.range.begin;
       return info->offset + static_cast<uint64_t>(offset) * sizeof(float);
     };
-    copies.push_back({.file = piece.file,
-                      .begin = byte(first),
-                      .end = byte(last),
-                      .out = out + (first - begin)});
+    parts.push_back({.file = piece.file, .begin = byte(first), .end = byte(last)});
   }
-  return copies;
+  return parts;
 }
 
 void StateFiles::Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const {
-  for (const Copy& copy : Locate(tensor, begin, end, out)) {
-    std::memcpy(copy.out, files_[copy.file].file.bytes() + copy.begin, copy.end - copy.begin);
+  auto* to = reinterpret_cast<uint8_t*>(out);
+  for (const Part& part : Locate(tensor, begin, end)) {
+    std::memcpy(to, files_[part.file].file.bytes() + part.begin, part.end - part.begin);
+    to += part.end - part.begin;
   }
 }
 

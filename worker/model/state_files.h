@@ -46,14 +46,13 @@ class StateFiles {
   // Whether the files hold kAverageTensor.
   bool has_average() const { return has_average_; }
 
-  // Bytes [begin, end) of file `file` of `names`, elements that go to `out`.
-  struct Copy {
+  // Bytes [begin, end) of file `file` of `names`.
+  struct Part {
     size_t file = 0;
     uint64_t begin = 0, end = 0;
-    float* out = nullptr;
   };
-  // Where elements [begin, end) of one of the tensors lie that are to go to `out`.
-  std::vector<Copy> Locate(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
+  // Where elements [begin, end) of one of the tensors lie, in their order.
+  std::vector<Part> Locate(const std::string& tensor, int64_t begin, int64_t end) const;
   // Copies them, from the page cache.
   void Read(const std::string& tensor, int64_t begin, int64_t end, float* out) const;
 

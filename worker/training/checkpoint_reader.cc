@@ -2,14 +2,15 @@
 
 #include <ATen/ops/empty.h>
 
-#include <algorithm>
-#include <cstring>
+#include <string>
 #include <vector>
 
 #include "common/file.h"
 #include "common/huge_pages.h"
 #include "common/json.h"
 #include "common/status.h"
+#include "storage/artefacts/direct_io.h"
+#include "storage/artefacts/direct_reader.h"
 #include "storage/artefacts/manifest.h"
 #include "worker/model/state_files.h"
 #include "worker/training/ownership.h"
@@ -17,14 +18,15 @@
 namespace moe::training {
 namespace {
 
-// The part of `copy` that is in the block of `size` bytes at `offset` of its file.
-void TakeFrom(uint64_t offset, const uint8_t* data, size_t size,
-              const model::StateFiles::Copy& copy) {
-  const uint64_t begin = std::max(copy.begin, offset);
-  const uint64_t end = std::min(copy.end, offset + size);
-  if (begin >= end) return;
-  std::memcpy(reinterpret_cast<uint8_t*>(copy.out) + (begin - copy.begin), data + (begin - offset),
-              end - begin);
+// Room for `numel` elements whose address is that of byte `offset` of a file, up to a multiple of
+// what direct reading wants, so that they are read without a copy.
+at::Tensor RoomFor(int64_t numel, uint64_t offset) {
+  constexpr int64_t kAlignment = artefacts::kDirectAlignment / sizeof(float);
+  const at::Tensor room = at::empty({numel + kAlignment}, at::kFloat);
+  AdviseHugePages(room.mutable_data_ptr(), room.nbytes());
+  const auto address = reinterpret_cast<uintptr_t>(room.const_data_ptr());
+  const uint64_t skipped = (offset - address) % artefacts::kDirectAlignment / sizeof(float);
+  return room.narrow(0, static_cast<int64_t>(skipped), numel);
 }
 
 }  // namespace
@@ -58,18 +60,20 @@ absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t man
     return opened.status();
   }
   const model::StateFiles files = *std::move(opened);
-  std::vector<std::vector<model::StateFiles::Copy>> copies(names.size());  // of each file
+  std::vector<std::vector<artefacts::Destination>> destinations(names.size());  // of each file
   const auto make = [&](const char* tensor, const std::vector<parallel::Range>& ranges) {
-    at::Tensor values = at::empty({TotalNumel(ranges)}, at::kFloat);
-    AdviseHugePages(values.mutable_data_ptr(), values.nbytes());
-    float* out = values.mutable_data_ptr<float>();
+    std::vector<model::StateFiles::Part> parts;
     for (const parallel::Range& range : ranges) {
       for (const auto& [begin, end] : layout.WholeRanges({range.begin, range.end})) {
-        for (const auto& copy : files.Locate(tensor, begin, end, out)) {
-          copies[copy.file].push_back(copy);
-        }
-        out += end - begin;
+        const auto located = files.Locate(tensor, begin, end);
+        parts.insert(parts.end(), located.begin(), located.end());
       }
+    }
+    at::Tensor values = RoomFor(TotalNumel(ranges), parts.empty() ? 0 : parts.front().begin);
+    auto* to = static_cast<uint8_t*>(values.mutable_data_ptr());
+    for (const auto& [file, begin, end] : parts) {
+      destinations[file].push_back({.begin = begin, .end = end, .to = to});
+      to += end - begin;
     }
     return values;
   };
@@ -85,10 +89,7 @@ absl::StatusOr<LoadedState> LoadCheckpoint(const std::string& path, uint32_t man
 
   // Read once: what goes to its place is what the checksum is of.
   for (size_t i = 0; i < state_files.size(); ++i) {
-    MOE_RETURN_IF_ERROR(artefacts::VerifyFile(
-        path, state_files[i], [&](uint64_t offset, const uint8_t* data, size_t size) {
-          for (const auto& copy : copies[i]) TakeFrom(offset, data, size, copy);
-        }));
+    MOE_RETURN_IF_ERROR(artefacts::VerifyFile(path, state_files[i], destinations[i]));
   }
   return state;
 }

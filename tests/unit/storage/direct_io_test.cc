@@ -69,14 +69,39 @@ TEST(DirectIo, EverySize_IsReadAsItWasWritten) {
     EXPECT_EQ(written, Crc32c(text.data(), size));
     EXPECT_TRUE(*ReadFile(path) == text);
 
-    std::string taken(size, '\0');
-    const auto content = ReadDirect(path, [&](uint64_t offset, const uint8_t* data, size_t n) {
-      std::memcpy(taken.data() + offset, data, n);
-    });
+    const auto content = ReadDirect(path);
     ASSERT_TRUE(content.ok()) << ToString(content.status());
     EXPECT_EQ(content->size_bytes, size);
     EXPECT_EQ(content->crc32c, written);
-    EXPECT_TRUE(taken == text);
+  }
+}
+
+// In two parts that leave out the first byte and the last, read in place or copied.
+TEST(DirectIo, PartsOfAFile_GoToTheirDestinations) {
+  const TemporaryFolder folder;
+  const std::string path = folder.File("file");
+  for (const size_t size : kSizes) {
+    if (size < 3) continue;
+    const std::string text = RandomText(size);
+    folder.Write("file", text);
+    for (const size_t middle : {size / 2, AlignUp(size / 2)}) {
+      for (const size_t shift : {size_t{0}, size_t{4}}) {
+        if (middle + 1 >= size) continue;
+        SCOPED_TRACE(
+            fmt::format("{} bytes, {} in the first part, {} further", size, middle, shift));
+        const AlignedBuffer room = AllocateAligned(AlignUp(size + shift));
+        uint8_t* to = room.get() + shift;
+        std::memset(room.get(), '?', size + shift);
+        const auto content =
+            ReadDirect(path, {{.begin = 1, .end = middle, .to = to + 1},
+                              {.begin = middle, .end = size - 1, .to = to + middle}});
+        ASSERT_TRUE(content.ok()) << ToString(content.status());
+        EXPECT_EQ(content->crc32c, Crc32c(text.data(), size));
+        EXPECT_EQ(to[0], '?');
+        EXPECT_EQ(to[size - 1], '?');
+        EXPECT_TRUE(std::memcmp(to + 1, text.data() + 1, size - 2) == 0);
+      }
+    }
   }
 }
 
