@@ -33,8 +33,9 @@ int32_t ArrayExpander::Wanted(const v1::JobRecord& record, int64_t slots) const 
   const v1::Job& job = record.job();
   if (job.held() || !parts_.jobs->IsReady(job)) return 0;
   const int32_t limit = job.spec().array().max_running();
-  // More than there are slots for would only wait; one more, so that no slot waits for a commit.
-  const int64_t useful = slots == 0 ? 0 : slots / job.spec().resources().slots() + 1;
+  // As many as run at once, and as many again: an element is made in two commits, for which a slot
+  // that another leaves should not wait.
+  const int64_t useful = slots == 0 ? 0 : 2 * (slots / job.spec().resources().slots()) + 1;
   const int64_t most = limit == 0 ? useful : std::min<int64_t>(limit, useful);
   const int64_t room = std::max<int64_t>(0, most - job.array().live());
   return static_cast<int32_t>(

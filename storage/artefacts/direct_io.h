@@ -32,7 +32,7 @@ AlignedBuffer AllocateAligned(size_t size);
 // enough to stay in the second-level cache between the disk, the checksum and the copy.
 inline constexpr size_t kDirectBlockBytes = size_t{4} << 20;
 // So many blocks at once: one call at a time leaves the disk idle between two.
-inline constexpr int kDirectThreads = 4;
+inline constexpr int kDirectThreads = 8;
 
 // open(2) with O_DIRECT, without it where the file system refuses that.
 absl::StatusOr<FileDescriptor> OpenDirect(const std::string& path, int flags);

@@ -90,10 +90,10 @@ TEST_F(ArraysTest, Elements_AreMadeWhenTheyCanStart) {
   EXPECT_EQ(Job("j1").array().succeeded(), 1);
 }
 
-TEST_F(ArraysTest, WithoutALimit_OnlyAsManyAsThereAreSlotsForAndOne) {
+TEST_F(ArraysTest, WithoutALimit_AsManyAsThereAreSlotsForAndAsManyAhead) {
   ASSERT_TRUE(Submit({Sweep(50, 0)}, "w").ok());
   Connect("w1", 3);
-  EXPECT_EQ(Job("j1").array().live(), 4);
+  EXPECT_EQ(Job("j1").array().live(), 7);
 }
 
 TEST_F(ArraysTest, EndsWithItsLastElement) {
