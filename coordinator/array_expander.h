@@ -1,5 +1,6 @@
 // Makes jobs of the elements of arrays (JobSpec.array) as there are slots for them, and some ahead:
-// of an array of any size the rest is one record. Belongs to the loop's thread (coordinator/turn.h).
+// of an array of any size the rest is one record. Belongs to the loop's thread
+// (coordinator/turn.h).
 //
 // An element is completed and checked like a submission, on the file thread; what is under way then
 // is not stored: after a restart it is made again from the array's next index.

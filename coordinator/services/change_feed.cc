@@ -18,6 +18,8 @@ using SteadyClock = std::chrono::steady_clock;
 
 // Of work, and as much of telling, between two rests.
 constexpr std::chrono::microseconds kSlice{250};
+// So long after the last change no more are expected soon.
+constexpr std::chrono::milliseconds kQuiet{100};
 // Of the feed's thread, where others want its core.
 constexpr int kNice = 10;
 
@@ -105,7 +107,8 @@ void ChangeFeed::Run() {
     const SteadyClock::time_point start = SteadyClock::now();
     DoWork(start + kSlice);
     const size_t behind = std::max(begun_.size(), ServeDue(SteadyClock::now() + kSlice));
-    Rest(RestAfter(SteadyClock::now() - start, behind));
+    const SteadyClock::time_point end = SteadyClock::now();
+    Rest(RestAfter(end - start, behind, /*is_busy=*/end - last_news_ < kQuiet));
   }
 }
 
@@ -133,6 +136,7 @@ void ChangeFeed::Rest(std::chrono::nanoseconds time) {
 }
 
 void ChangeFeed::Distribute(const JobTable::WatchMessage& message) {
+  last_news_ = SteadyClock::now();
   const auto change = std::make_shared<const WatchChange>(WatchChangeOf(*message));
   if (!of_all_.empty()) {
     log_.Append(change);

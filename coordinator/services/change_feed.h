@@ -28,11 +28,13 @@ namespace moe::coordinator {
 inline constexpr size_t kMaxBehind = 10'000;
 
 // How long the feed rests after it has `worked`, where a follower had `behind` changes to be told:
-// four times as long, and the less the nearer that one is to being cut off.
-inline std::chrono::nanoseconds RestAfter(std::chrono::nanoseconds worked, size_t behind) {
-  constexpr int64_t kTimes = 4;
+// nine times as long while changes come, since requests do then, otherwise as long; and the less
+// the nearer that follower is to being cut off.
+inline std::chrono::nanoseconds RestAfter(std::chrono::nanoseconds worked, size_t behind,
+                                          bool is_busy) {
+  const int64_t times = is_busy ? 9 : 1;
   const auto left = static_cast<int64_t>(kMaxBehind - std::min(behind, kMaxBehind));
-  return worked * kTimes * left / static_cast<int64_t>(kMaxBehind);
+  return worked * times * left / static_cast<int64_t>(kMaxBehind);
 }
 
 class ChangeFeed {
@@ -125,6 +127,7 @@ class ChangeFeed {
   std::unordered_map<uint64_t, Followers> of_job_;
   std::deque<std::shared_ptr<Follower>> due_;
   std::deque<std::function<void()>> begun_;  // taken over from work_
+  std::chrono::steady_clock::time_point last_news_;
 
   absl::Mutex mutex_;
   std::vector<std::function<void()>> work_ ABSL_GUARDED_BY(mutex_);

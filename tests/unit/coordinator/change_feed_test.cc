@@ -66,10 +66,12 @@ TEST(WatchChangeTest, SaysWhatTheFeedNeedsToKnow) {
 
 TEST(RestAfterTest, ShrinksTheNearerAFollowerIsToBeingCutOff) {
   using std::chrono::milliseconds;
-  EXPECT_EQ(RestAfter(milliseconds(3), 0), milliseconds(12));
-  EXPECT_EQ(RestAfter(milliseconds(3), kMaxBehind / 2), milliseconds(6));
-  EXPECT_EQ(RestAfter(milliseconds(3), kMaxBehind), milliseconds(0));
-  EXPECT_EQ(RestAfter(milliseconds(3), 2 * kMaxBehind), milliseconds(0));
+  EXPECT_EQ(RestAfter(milliseconds(4), 0, /*is_busy=*/true), milliseconds(36));
+  EXPECT_EQ(RestAfter(milliseconds(4), 0, /*is_busy=*/false), milliseconds(4));
+  EXPECT_EQ(RestAfter(milliseconds(4), kMaxBehind / 2, /*is_busy=*/true), milliseconds(18));
+  EXPECT_EQ(RestAfter(milliseconds(4), kMaxBehind / 2, /*is_busy=*/false), milliseconds(2));
+  EXPECT_EQ(RestAfter(milliseconds(4), kMaxBehind, /*is_busy=*/true), milliseconds(0));
+  EXPECT_EQ(RestAfter(milliseconds(4), 2 * kMaxBehind, /*is_busy=*/true), milliseconds(0));
 }
 
 // Somebody who hears everything at once, or only when told to.
