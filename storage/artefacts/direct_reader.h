@@ -24,7 +24,7 @@ struct Destination {
 // Reads a regular file with O_DIRECT (buffered where the file system refuses that), several blocks
 // at a time. What is read is as good as the checksum that is returned: compare it before use.
 // Blocks go to their destination without a copy where `to - begin` is a multiple of
-// kDirectAlignment.
+// kDirectAlignment. Destinations do not overlap in the file.
 absl::StatusOr<FileContent> ReadDirect(const std::string& path,
                                        const std::vector<Destination>& destinations = {});
 
