@@ -192,6 +192,14 @@ MOE_MULTIVERSION double RoundRow(const float* __restrict row, const float* __res
 
 }  // namespace
 
+bool WidensBf16() {
+#if defined(__x86_64__)
+  return !CpuMultipliesBf16() || !__builtin_cpu_is("amd");
+#else
+  return true;
+#endif
+}
+
 RoundedRows::RoundedRows(int64_t n, int64_t d) : n_(n), d_(d), stride_(Padded(d)) {
   values_.Reserve(n * stride_);
 }

@@ -13,6 +13,10 @@
 
 namespace moe::kernels {
 
+// Whether fp32 products are faster than those of the CPU's instruction for pairs of bf16, or there
+// is none. AMD's makes twice as many as its fp32 instruction; Intel's half as many.
+bool WidensBf16();
+
 // Rows less an offset that they share, each number rounded to bf16: half of the bytes to read.
 class RoundedRows {
  public:
@@ -27,7 +31,7 @@ class RoundedRows {
   // of threads. Every row must be set. Best where the vectors fit into the second-level cache.
   // `widens`: numbers are made fp32 first, as they must be where the CPU cannot multiply bf16.
   void Products(const float* vectors_md, int64_t m, float* products_nm,
-                bool widens = !CpuMultipliesBf16()) const;
+                bool widens = WidensBf16()) const;
 
  private:
   template <typename Tiles>
